@@ -219,6 +219,10 @@ class Settings(BaseSettings):
         default=Path("~/.local/share/sublet"), description="directory for everything that Sublet stores"
     )
     prices: Path | None = Field(default=None, description="price book (TOML); unset: the built-in one")
+    desk_case: Path | None = Field(
+        default=None,
+        description="case (TOML) that the console's what-if page starts from; unset: the starter of the desk",
+    )
     database: Database = Database()
     control: Control = Control()
     gateway: Gateway = Gateway()

@@ -56,7 +56,7 @@ from sublet.ledger import api as ledger_api
 from sublet.ledger.invoices.month_end import close_due
 from sublet.models import api as models_api
 from sublet.notifications import api as notifications_api
-from sublet.reporting.actuals import actuals_by_currency
+from sublet.reporting.actuals import recent_actuals
 from sublet.reporting.backlog import contracted
 from sublet.reporting.console_pages import console_pages, doors_of
 from sublet.reporting.overview import Overviews, pool_names
@@ -65,7 +65,6 @@ from sublet.store.ballast import Ballast
 from sublet.surplus import api as surplus_api
 from sublet.values.addresses import is_direct
 from sublet.values.plan import Plan
-from sublet.values.windows import Window
 from sublet.values.wire import as_answer
 from sublet.wiring.owned import stated_of
 from sublet.wiring.system import Sublet
@@ -343,8 +342,7 @@ def build_api(system: Sublet, plane: ControlPlane) -> FastAPI:
         return as_answer(wire.Worth, {**asdict(line), "sentence": line.sentence, "other_currencies": told})
 
     def recent(days: int) -> list[Actuals]:
-        now = system.clock.now()
-        return actuals_by_currency(system, Window(now - timedelta(days=days), now + timedelta(seconds=1)))
+        return recent_actuals(system, days)
 
     @api.get("/v1/desk/actuals", dependencies=[Depends(require("desk:read"))])
     def actuals_figures(days: Annotated[int, Query(ge=1, le=3660)] = 30) -> wire.ActualFigures:

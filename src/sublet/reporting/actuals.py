@@ -43,6 +43,12 @@ def actuals(system: Sublet, window: Window) -> Actuals:
     return actuals_by_currency(system, window)[0]
 
 
+def recent_actuals(system: Sublet, days: int) -> list[Actuals]:
+    """What was sold in the last `days`, up to now, in each currency."""
+    now = system.clock.now()
+    return actuals_by_currency(system, Window(now - timedelta(days=days), now + timedelta(seconds=1)))
+
+
 def actuals_by_currency(system: Sublet, window: Window) -> list[Actuals]:
     """What was sold in `window` in each currency, the one of most accelerator-hours first: raw hours as metered, managed hours
     as replicas stood ready, everything else that was earned, and what was credited."""

@@ -15,6 +15,9 @@ from sublet.console.record import record_page
 from sublet.console.renting import Renting
 from sublet.console.running import Running
 from sublet.console.selling import Selling
+from sublet.console.worth import Worth
+from sublet.desk.whatif import Cases
+from sublet.reporting.actuals import recent_actuals
 from sublet.reporting.offers import offers, pools_for_sale
 from sublet.reporting.overview import Overviews, pool_names
 from sublet.wiring.system import Sublet
@@ -28,12 +31,16 @@ def doors_of(system: Sublet) -> Doors:
 def console_pages(system: Sublet, overviews: Overviews) -> tuple[Page | Screen, ...]:
     """`overviews` are for pages that show the whole system; others gather what they need from `system`."""
     renting = Renting(system.leases, lambda whose, length: offers(system, whose, length), lambda: pool_names(system))
+    worth = Worth(
+        lambda days: recent_actuals(system, days), Cases(system.settings.desk_case), lambda: system.clock.now().date()
+    )
     return (
         overview_page(overviews.now),
         budgets_page(overviews.budgets),
         record_page(overviews.record),
         *renting.screens(),
         *Selling(system.blocks, lambda: pools_for_sale(system)).screens(),
+        *worth.screens(),
         owing_screen(system.ledger),
         *Running(system.accounts, system.people).screens(),
         audit_screen(AuditLog(system.store), system.people),

@@ -1,0 +1,51 @@
+"""What the surplus is worth: what was really earned, and what would follow from other numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import date
+
+from sublet.console.page import Drawn, Screen, Visit
+from sublet.desk.actuals import Actuals, raw_against_managed, worth
+from sublet.desk.report.actuals_page import actuals_json
+from sublet.desk.whatif import Cases, what_if
+from sublet.values.errors import InvalidInputError
+
+WORTH, WHAT_IF = "/worth", "/worth/what-if"
+DAYS = (7, 30, 90, 365)
+DAYS_DEFAULT = 30
+ASKED_MAX = 20
+TEXT_MAX = 40
+
+
+class Worth:
+    """Two screens for whoever reads the books of every organization."""
+
+    def __init__(self, actuals: Callable[[int], list[Actuals]], cases: Cases, today: Callable[[], date]) -> None:
+        self._actuals, self._cases, self._today = actuals, cases, today
+
+    def screens(self) -> tuple[Screen, ...]:
+        """`/worth`, actuals by pool, channel and customer, and `/worth/what-if`, a case with sliders."""
+        return (
+            Screen(WORTH, "Worth", "desk:read", self._worth, everywhere=True),
+            Screen(WHAT_IF, "What if", "desk:read", self._what_if, everywhere=True),
+        )
+
+    def _worth(self, visit: Visit) -> Drawn:
+        text = visit.query.get("days", str(DAYS_DEFAULT))
+        days = int(text) if text.isascii() and text.isdigit() and int(text) in DAYS else DAYS_DEFAULT
+        found = self._actuals(days)
+        shown = [
+            {**actuals_json(item, self._today()), "sentence": worth(item).sentence, "pairs": raw_against_managed(item)}
+            for item in found
+        ]
+        return Drawn("worth.html", {"found": shown, "days": days, "choices": DAYS})
+
+    def _what_if(self, visit: Visit) -> Drawn:
+        asked = {key: visit.query[key][:TEXT_MAX] for key in list(visit.query)[:ASKED_MAX]}
+        desk, error = self._cases.desk(), None
+        try:
+            found = what_if(desk, asked)
+        except InvalidInputError as refused:
+            found, error = what_if(desk, {}), refused
+        return Drawn("what_if.html", {"found": found, "refused": error})

@@ -1,0 +1,182 @@
+"""What if: a case's results with some of its numbers moved, within milliseconds, as a scenario that can be shared and kept."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from sublet.desk.desk import Desk, build_case
+from sublet.desk.documents import parse_document, read_document
+from sublet.desk.report.wording import Wording
+from sublet.desk.template import template_text
+from sublet.values.errors import InvalidInputError
+
+CONTROLS_MAX = 12
+RESULTS_MAX = 24
+STEPS = 100
+"""A slider has about so many steps, of a round size."""
+TERM = "term"
+TERM_YEARS = (0.25, 10.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """A number that can be moved: its name in the case, its ends, and where the case has it."""
+
+    name: str
+    label: str
+    unit: str
+    low: float
+    high: float
+    step: float
+    base: float
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """A result before and after, as people write it."""
+
+    name: str
+    label: str
+    before: str
+    after: str
+    changed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class WhatIf:
+    """Everything that a page needs. `settings` are the chosen numbers by control; `scenario` is TOML for the case."""
+
+    title: str
+    as_of: str
+    controls: tuple[Control, ...]
+    settings: Mapping[str, float]
+    words: Mapping[str, str]
+    results: tuple[Result, ...]
+    scenario: str
+    address: str
+
+
+class Cases:
+    """The case behind the page: read again when its file changes. Without a path, the starter that ships with Sublet."""
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        self._kept: tuple[float, Desk] | None = None
+
+    def desk(self) -> Desk:
+        """The case. Raises CaseError with file and line where it can't be used."""
+        kept, path = self._kept, self._path
+        changed = path.stat().st_mtime if path is not None and path.exists() else 0.0
+        if kept is None or kept[0] != changed:
+            starter = parse_document(template_text().encode(), "starter.toml") if path is None else None
+            kept = (changed, build_case(starter or read_document(path or Path())))
+            self._kept = kept
+        return kept[1]
+
+
+def controls(desk: Desk) -> tuple[Control, ...]:
+    """What can be moved: the bridge's power and price, every input of its tornado, and the term."""
+    bridge = desk.bridge
+    if bridge is None:
+        raise InvalidInputError(f"{desk.path}: the case has no [bridge], so there is nothing to move; add one")
+    w = Wording(desk)
+    ends = {bar.input: (bar.low, bar.high) for bar in bridge.tornado}
+    sheet = desk.sheet
+    power = 1 / sheet.number_in(bridge.power, "MW") * sheet[bridge.power].number
+    price = 1 / sheet.number_in(bridge.price, "USD/W-yr") * sheet[bridge.price].number
+    ends.setdefault(bridge.power, (min(bridge.axis_power) * power, max(bridge.axis_power) * power))
+    ends.setdefault(bridge.price, (min(bridge.axis_price) * price, max(bridge.axis_price) * price))
+    found = []
+    for name in dict.fromkeys((bridge.price, bridge.power, *ends)):
+        value, (low, high) = sheet[name], sorted(ends[name])
+        low, high = min(low, value.number), max(high, value.number)
+        label = w.name(name)
+        found.append(
+            Control(
+                name,
+                label[:1].upper() + label[1:],
+                value.unit.partition(",")[0],
+                low,
+                high,
+                _step(high - low),
+                value.number,
+            )
+        )
+    term = Control(TERM, "Term", "years", *TERM_YEARS, 0.25, 1.0)
+    return (*found[: CONTROLS_MAX - 1], term)
+
+
+def what_if(desk: Desk, asked: Mapping[str, str]) -> WhatIf:
+    """The case with the numbers in `asked` by control. Raises InvalidInputError for one that is not a number in its range."""
+    movable = controls(desk)
+    settings = {control.name: _number(control, asked.get(control.name)) for control in movable}
+    chosen = {
+        control.name: settings[control.name]
+        for control in movable
+        if control.name != TERM and settings[control.name] != control.base
+    }
+    # As in the tornado, what isn't moved stays: a cost that is calculated from the price must not follow the slider.
+    held = {c.name: settings[c.name] for c in movable if c.name != TERM and desk.sheet[c.name].term is not None}
+    moved = held | chosen if chosen else {}
+    w = Wording(desk)
+    assert desk.bridge is not None
+    names = [desk.bridge.result, *(name for _, name in desk.bridge.break_evens)]
+    names += [] if desk.decision is None else list(desk.decision.rows)
+    names += [name for name in desk.heading.results if desk.sheet[name].is_number]
+    results = []
+    for name in list(dict.fromkeys(names))[:RESULTS_MAX]:
+        value = desk.sheet[name]
+        after = desk.sheet.recalculated(name, moved) if moved else value.number
+        words = (w.number(value.number, value.unit), w.number(after, value.unit))
+        results.append(Result(name, w.name(name), *words, changed=not math.isclose(after, value.number, rel_tol=1e-9)))
+    main = desk.sheet[desk.bridge.result]
+    years, yearly = settings[TERM], desk.sheet.recalculated(main.name, moved) if moved else main.number
+    before, after = w.number(main.number, main.unit), w.number(yearly * years, main.unit)
+    results.insert(1, Result("", "the same over the whole term", before, after, changed=before != after))
+    shown = {
+        control.name: w.number(
+            settings[control.name], control.unit if control.name == TERM else desk.sheet[control.name].unit
+        )
+        for control in movable
+    }
+    address = "&".join(
+        f"{name}={number:.6g}" for name, number in (chosen | ({TERM: years} if years != 1 else {})).items()
+    )
+    title = w.called(desk.heading.title)
+    return WhatIf(
+        title, w.day(desk.heading.as_of), movable, settings, shown, tuple(results), _scenario(moved), address
+    )  # fmt: skip
+
+
+def _number(control: Control, text: str | None) -> float:
+    if text is None or not text.strip():
+        return control.base
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not control.low <= number <= control.high:
+        raise InvalidInputError(
+            f"{control.label} is {text[:40]!r}; give a number from {control.low:g} to {control.high:g} {control.unit}",
+            field=control.name,
+        )
+    return number
+
+
+def _step(width: float) -> float:
+    rough = width / STEPS
+    if rough <= 0:
+        return 1.0
+    power = 10.0 ** math.floor(math.log10(rough))
+    return next(power * factor for factor in (1, 2, 5, 10) if power * factor >= rough * (1 - 1e-9))
+
+
+def _scenario(moved: Mapping[str, float]) -> str:
+    """A `[[scenarios]]` of a case; empty where nothing was moved."""
+    if not moved:
+        return ""
+    sets = ", ".join(f'"{name}" = {number:.6g}' for name, number in moved.items())
+    return f'[[scenarios]]\nid = "what-if"\ntitle = "what if"\nset = {{ {sets} }}\n'
