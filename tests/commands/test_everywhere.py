@@ -36,7 +36,8 @@ HERE = {
     "admin backup", "admin restore", "admin prove", "admin copy", "admin migrate", "admin pull", "admin operator-key", "admin invite",
     "admin forget-passkeys", "support bundle",
     "admin rotate-secrets",
-    "backtest", "prices check", "demand alibaba", "desk init", "desk decide", "desk values", "desk explain", "desk report", "desk mc",
+    "backtest", "prices check", "demand alibaba", "desk init", "desk new", "desk decide",
+    "desk values", "desk explain", "desk report", "desk mc",
     "desk diff", "desk brief", "desk check", "desk formulas",
 }  # fmt: skip
 """What runs a system or computes on files: it is no remote verb."""

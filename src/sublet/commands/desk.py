@@ -42,6 +42,19 @@ def init(path: Annotated[Path, typer.Argument(help="The file to write.")] = Path
 
 
 @app.command()
+def new(
+    kind: Annotated[str, typer.Argument(help="hyperscaler, neocloud, university, sovereign or enterprise.")],
+    path: Annotated[Path | None, typer.Argument(help="The file to write; by default KIND.toml.")] = None,
+) -> None:
+    """Write a case for a kind of owner: a dozen numbers to replace, and a full page of brief as it is."""
+    from sublet.desk.starters import write_starter
+
+    target = path or Path(f"{kind}.toml")
+    write_starter(kind, target)
+    say(f"Wrote {target}. Next: sublet desk brief {target}")
+
+
+@app.command()
 def values(
     case: Case,
     as_json: JsonFlag = False,

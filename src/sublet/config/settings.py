@@ -215,14 +215,9 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="SUBLET_", env_nested_delimiter="__", extra="forbid", frozen=True)
 
-    data_dir: Path = Field(
-        default=Path("~/.local/share/sublet"), description="directory for everything that Sublet stores"
-    )
+    data_dir: Path = Field(default=Path("~/.local/share/sublet"), description="directory for all that Sublet stores")
     prices: Path | None = Field(default=None, description="price book (TOML); unset: the built-in one")
-    desk_case: Path | None = Field(
-        default=None,
-        description="case (TOML) that the console's what-if page starts from; unset: the starter of the desk",
-    )
+    desk_case: Path | None = Field(default=None, description="case (TOML) of the what-if page; unset: the starter")
     database: Database = Database()
     control: Control = Control()
     gateway: Gateway = Gateway()

@@ -19,7 +19,7 @@ TEXT_MAX = 40
 
 
 class Worth:
-    """Two screens for whoever reads the books of every organization."""
+    """Two screens for people who read the books of every organization."""
 
     def __init__(self, actuals: Callable[[int], list[Actuals]], cases: Cases, today: Callable[[], date]) -> None:
         self._actuals, self._cases, self._today = actuals, cases, today

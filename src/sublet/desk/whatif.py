@@ -134,8 +134,8 @@ def what_if(desk: Desk, asked: Mapping[str, str]) -> WhatIf:
         results.append(Result(name, w.name(name), *words, changed=not math.isclose(after, value.number, rel_tol=1e-9)))
     main = desk.sheet[desk.bridge.result]
     years, yearly = settings[TERM], desk.sheet.recalculated(main.name, moved) if moved else main.number
-    before, after = w.number(main.number, main.unit), w.number(yearly * years, main.unit)
-    results.insert(1, Result("", "the same over the whole term", before, after, changed=before != after))
+    before, whole = w.number(main.number, main.unit), w.number(yearly * years, main.unit)
+    results.insert(1, Result("", "the same over the whole term", before, whole, changed=before != whole))
     shown = {
         control.name: w.number(
             settings[control.name], control.unit if control.name == TERM else desk.sheet[control.name].unit
