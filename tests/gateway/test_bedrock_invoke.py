@@ -51,7 +51,7 @@ def asked(body: dict[str, Any], **more: Any) -> dict[str, Any]:
         ({**OPENAI, "model": "another", "stream": True}, MESSAGES),
     ],
 )
-def test_chats_reach_the_engine_whoevers_form_they_have(body: dict[str, Any], engine: Any) -> None:
+def test_chats_reach_the_engine_in_every_format(body: dict[str, Any], engine: Any) -> None:
     found = asked(body)
     assert (found["model"], found["messages"], found["max_tokens"]) == ("engine-model", engine, 9)
     assert "stream" not in found and asked(body, stream=True)["stream"] is True

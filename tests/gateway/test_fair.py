@@ -127,7 +127,7 @@ def test_keys_of_one_organization_share_what_it_gets() -> None:
     assert first.index("a/modest") <= 3 and first.index("b/k") <= 1
 
 
-def test_whoever_comes_back_from_idle_has_saved_nothing_up() -> None:
+def test_a_key_that_was_idle_has_saved_up_nothing() -> None:
     queue: FairQueue[Request] = FairQueue()
     for _ in range(100):
         queue.append(Request("a"))
@@ -139,7 +139,7 @@ def test_whoever_comes_back_from_idle_has_saved_nothing_up() -> None:
     assert order.count("b") in (20, 21)
 
 
-def test_a_request_whose_replica_failed_goes_first_and_whoever_leaves_is_gone() -> None:
+def test_a_request_whose_replica_failed_goes_first_and_one_that_leaves_is_gone() -> None:
     queue: FairQueue[Request] = FairQueue()
     requests = [Request("a") for _ in range(3)]
     for request in requests:

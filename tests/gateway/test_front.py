@@ -243,7 +243,7 @@ def test_a_body_has_a_bounded_number_of_members() -> None:
 # The operator's listener
 
 
-def test_metrics_are_not_on_the_customers_port_whoever_asks(gateway: Running) -> None:
+def test_metrics_are_not_on_the_customers_port_for_anybody(gateway: Running) -> None:
     for extra in ("", "\nx-forwarded-for: 127.0.0.1", f"\nauthorization: Bearer {gateway.key}"):
         answer = exchange(gateway, f"GET /metrics HTTP/1.1\nhost: x{extra}")
         assert (answer.status, answer.json["error"]["code"]) == (404, "route_not_found")

@@ -416,7 +416,7 @@ def test_an_organization_has_so_many_connections_and_its_own_idle_ones_give_way(
     found.authenticated(own[3], "other")
 
 
-def test_whoever_holds_the_most_is_shed_and_what_is_under_way_is_not() -> None:
+def test_the_address_with_the_most_connections_is_shed_and_requests_in_progress_are_not() -> None:
     found = limits(receiving_bytes_max=100)
     running, large, small, other = (FakeConnection() for _ in range(4))
     for connection, organization in ((running, "a"), (large, "a"), (small, "a"), (other, "b")):
@@ -436,7 +436,7 @@ def test_whoever_holds_the_most_is_shed_and_what_is_under_way_is_not() -> None:
     assert found.bytes == 0 and len(found) == 0 and not found._bytes
 
 
-def test_places_of_whoever_is_gone_are_forgotten() -> None:
+def test_places_of_addresses_that_left_are_forgotten() -> None:
     found = limits()
     for at in range(100):
         connection = FakeConnection(f"10.0.0.{at}")

@@ -1,7 +1,7 @@
 """Random lives of a customer with credit notes, payments, refunds, write-offs, netting, closes and voids in any order, against a
 naive second implementation that shares no code with the ledger.
 
-In some lives the process is killed at a random statement of a step, or after it before anybody hears of it. Whoever asked repeats the
+In some lives the process is killed at a random statement of a step, or after it before anybody hears of it. The caller repeats the
 request as a client would, with the same sources, and nothing is lost or doubled.
 """
 
@@ -241,7 +241,7 @@ class Life:
                 self.sure(lambda: self.ledger.void(found["number"], "test"))
 
     def _note(self, number: str, wanted: Wanted) -> dict[str, Any]:
-        """A credit note; whoever was not told looks whether it is there before asking again."""
+        """A credit note; a caller who got no response looks for it before asking again."""
         before = len(self.ledger.settling.notes(self.owner))
 
         def made() -> dict[str, Any] | None:

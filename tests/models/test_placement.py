@@ -121,7 +121,7 @@ def test_control_planes_that_disagree_on_a_pool_fill_a_gap_once() -> None:
     assert one[0].details["pool"] != other[0].details["pool"]
 
 
-def test_whoever_acts_on_one_pool_of_several_plans_for_all() -> None:
+def test_a_control_plane_of_one_of_several_pools_plans_for_all() -> None:
     single = replace(deployment(), id="dep_n", model="n", pool_ids=("c",))
     assert planned_pools([deployment(), single], [], frozenset("a")) == {"a", "b", "c"}
     assert planned_pools([deployment(), single], [], frozenset("c")) == {"c"}

@@ -41,7 +41,7 @@ def test_a_mail_in_plain_text_and_html_with_a_way_to_leave() -> None:
 
 
 @pytest.mark.parametrize("url", ["https://sublet.example.com/confirm/sub_1/7.x?a&b", ""])
-def test_an_address_is_asked_with_no_text_of_whoever_subscribed_it(url: str) -> None:
+def test_an_address_is_asked_with_no_text_of_the_subscriber(url: str) -> None:
     asked = Confirmation("7.x", url, NOW)
     with mail_server() as (inbox, port):
         channel(port).send(message(TO, event(1, reason="Buy now!"), confirmation=asked, timezone="Europe/Berlin"))

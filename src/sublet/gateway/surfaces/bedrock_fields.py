@@ -5,16 +5,18 @@ from __future__ import annotations
 
 from sublet.gateway.surfaces.fields import HONORED, IGNORED, REFUSED, Field, tables
 
-_HINT = "a hint; the engine's prefix cache works without it, and what it saved is in `usage`"
+_HINT = "a hint; the engine caches prefixes without it, and `usage` reports cached tokens"
 
 FIELDS: dict[str, tuple[Field, ...]] = {
     "Converse": (
         Field("modelId", HONORED, "in the path: a model that is served here"),
         Field("messages", HONORED, "see below"),
-        Field("system", HONORED, "texts, which are joined by an empty line; `cachePoint`"),
+        Field("system", HONORED, "texts, which are joined with a blank line; `cachePoint`"),
         Field("inferenceConfig", HONORED, "`maxTokens`, `temperature` (0 to 1), `topP`, `stopSequences` (at most 16)"),
         Field("toolConfig", HONORED, "`toolSpec` and `toolChoice`; `systemTool` is refused"),
-        Field("additionalModelRequestFields", HONORED, "`top_k`, for engines that know it; others are refused by name"),
+        Field(
+            "additionalModelRequestFields", HONORED, "`top_k`, for engines that support it; others are refused by name"
+        ),
         Field("requestMetadata", IGNORED, "describes the caller and has no effect on the answer, as at Amazon"),
         Field("performanceConfig", HONORED, "`standard`"),
         Field("serviceTier", HONORED, "`default` and [`flex`](gateway.md#tiers); others are refused"),
@@ -29,7 +31,7 @@ FIELDS: dict[str, tuple[Field, ...]] = {
         Field("image", HONORED, "by its bytes, for models with the capability `images`"),
         Field("toolUse", HONORED),
         Field("toolResult", HONORED, 'text, JSON and images; with the status `error` the text begins with "Error: "'),
-        Field("reasoningContent", HONORED, "accepted in earlier turns, which are shown to the model without it"),
+        Field("reasoningContent", HONORED, "accepted in earlier turns; the model does not see it"),
         Field("cachePoint", HONORED, _HINT),
         Field("document", REFUSED, "send its text"),
         Field("video", REFUSED),
@@ -41,8 +43,8 @@ FIELDS: dict[str, tuple[Field, ...]] = {
         Field("toolRemoval", REFUSED),
     ),
     "InvokeModel": (
-        Field("modelId", HONORED, "in the path: a model that is served here, by its name or its ARN"),
-        Field("body", HONORED, "in one of the forms below, whatever the model"),
+        Field("modelId", HONORED, "in the path: a deployed model, by its name or ARN"),
+        Field("body", HONORED, "in one of the formats below, for any model"),
         Field("contentType", IGNORED, "bodies are JSON"),
         Field("accept", IGNORED, "answers are JSON"),
         Field("serviceTier", HONORED, "`default` and [`flex`](gateway.md#tiers); others are refused"),
@@ -57,9 +59,9 @@ FIELDS: dict[str, tuple[Field, ...]] = {
         Field(
             "anthropic_version",
             HONORED,
-            "`bedrock-2023-05-31` or another date; it marks these bodies",
+            "`bedrock-2023-05-31` or another date; it identifies this format",
         ),
-        Field("anthropic_beta", IGNORED, "a field that a beta adds is refused by its own name, unless it is known"),
+        Field("anthropic_beta", IGNORED, "a field of a beta is refused by its own name unless it is supported"),
         Field(
             "messages",
             HONORED,
@@ -74,7 +76,7 @@ FIELDS: dict[str, tuple[Field, ...]] = {
         ),
     ),
     "Meta Llama bodies": (
-        Field("prompt", HONORED, "the text with the model's own template; it marks these bodies"),
+        Field("prompt", HONORED, "the text with the model's own template; it identifies this format"),
         Field("max_gen_len", HONORED, "1 to 8192, by default 512"),
         Field("temperature", HONORED, "0 to 1"),
         Field("top_p", HONORED, "0 to 1"),

@@ -13,7 +13,7 @@ from sublet.gateway.requests.form import CHAT, COMPLETION, EMBEDDING, FLEX
 from sublet.gateway.surfaces.fields import HONORED, IGNORED, REFUSED, Field, tables
 
 _CALLER = "describes the caller and has no effect on the answer, as at OpenAI"
-_CACHE = "a hint; the engine's prefix cache works without it, and cached tokens are in `usage`"
+_CACHE = "a hint; the engine caches prefixes without it, and `usage` reports cached tokens"
 _SAMPLING = (
     Field("temperature", HONORED),
     Field("top_p", HONORED),
@@ -25,7 +25,7 @@ _SAMPLING = (
 )
 _STREAM = (
     Field("stream", HONORED),
-    Field("stream_options", HONORED, "`include_usage`; `include_obfuscation` is taken and nothing is padded"),
+    Field("stream_options", HONORED, "`include_usage`; `include_obfuscation` is accepted without effect"),
 )
 
 FIELDS: dict[str, tuple[Field, ...]] = {
@@ -47,10 +47,12 @@ FIELDS: dict[str, tuple[Field, ...]] = {
         Field(
             "reasoning_effort",
             HONORED,
-            "for models with the capability `reasoning`; `none` for all; else refused by name",
+            "for models with the capability `reasoning`; `none` for all models; otherwise refused by name",
         ),
         Field(
-            "verbosity", HONORED, "for models with the capability `verbosity`; `medium` for all; else refused by name"
+            "verbosity",
+            HONORED,
+            "for models with the capability `verbosity`; `medium` for all models; otherwise refused by name",
         ),
         Field(
             "service_tier",
@@ -60,7 +62,7 @@ FIELDS: dict[str, tuple[Field, ...]] = {
         Field("user", IGNORED, _CALLER),
         Field("safety_identifier", IGNORED, _CALLER),
         Field("metadata", IGNORED, "labels stored completions, and none are stored"),
-        Field("store", IGNORED, "`false`; `true` is refused by name, since completions are not stored"),
+        Field("store", IGNORED, "`false`; `true` is refused by name because completions are not stored"),
         Field("prompt_cache_key", IGNORED, _CACHE),
         Field("prompt_cache_retention", IGNORED, _CACHE),
         Field("prompt_cache_options", IGNORED, _CACHE),
@@ -75,13 +77,13 @@ FIELDS: dict[str, tuple[Field, ...]] = {
         Field("model", HONORED),
         Field("prompt", HONORED, "a string, token ids, or a list of either"),
         *_STREAM,
-        Field("max_tokens", HONORED, "16 where it is left out, as at OpenAI; 0 with `echo`"),
+        Field("max_tokens", HONORED, "16 if it is left out, as at OpenAI; 0 with `echo`"),
         *_SAMPLING,
         Field("n", HONORED, "at most 128"),
         Field("best_of", HONORED, "only as many as `n`"),
         Field("logprobs", HONORED, "at most 5"),
         Field("echo", HONORED),
-        Field("suffix", HONORED, "for models with the capability `suffix`; else refused by name"),
+        Field("suffix", HONORED, "for models with the capability `suffix`; otherwise refused by name"),
         Field("user", IGNORED, _CALLER),
     ),
     EMBEDDING: (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from sublet.gateway.surfaces.fields import HONORED, IGNORED, REFUSED, Field, tables
 
 _CALLER = "describes the caller and has no effect on the answer, as at OpenAI; repeated in the response"
-_CACHE = "a hint; the engine's prefix cache works without it, and cached tokens are in `usage`"
+_CACHE = "a hint; the engine caches prefixes without it, and `usage` reports cached tokens"
 _STATE = "responses are not stored: send the earlier items in `input`"
 
 FIELDS: dict[str, tuple[Field, ...]] = {
@@ -15,7 +15,7 @@ FIELDS: dict[str, tuple[Field, ...]] = {
         Field("instructions", HONORED, "the first system message"),
         Field("max_output_tokens", HONORED),
         Field("stream", HONORED),
-        Field("stream_options", HONORED, "`include_obfuscation` is taken and nothing is padded"),
+        Field("stream_options", HONORED, "`include_obfuscation` is accepted without effect"),
         Field("temperature", HONORED),
         Field("top_p", HONORED),
         Field("top_logprobs", HONORED),

@@ -34,8 +34,8 @@ def router(images: Images, require: Require) -> APIRouter:
 
     @routes.post("/v1/images", status_code=201)
     def create(body: NewImageBody, actor: Actor = Depends(require("leases:write", effect=Effect(Image)))) -> wire.Image:
-        """Announce an image; its parts follow. The same name and file again goes on with the upload of before. The operator's
-        images are for everybody."""
+        """Create an image and start its upload in parts. The same name and file again resumes the earlier upload. All
+        organizations can use the operator's images."""
         wanted = NewImage(body.name, body.size_bytes, body.sha256)
         made = images.create(actor.organization_id, wanted, shared=actor.everywhere)
         return as_answer(wire.Image, made.as_dict())
@@ -47,21 +47,21 @@ def router(images: Images, require: Require) -> APIRouter:
         offset: Annotated[int, Interval(ge=0, le=1 << 50), Query()],
         actor: Actor = Depends(writer),
     ) -> wire.Image:
-        """Send the part that begins at `offset`, which is `received_bytes`. The last part starts the import. Sending a part again
-        changes nothing."""
+        """Upload the part that begins at `offset`, which is the image's `received_bytes`. The last part starts the import.
+        Sending a part again changes nothing."""
         content = await request.body()
         found = await run_in_threadpool(images.append, image, _owner(actor, image), offset, content)
         return as_answer(wire.Image, found.as_dict())
 
     @routes.get("/v1/images")
     def list_images(actor: Actor = Depends(reader), page: PageRequest = Depends(page_request)) -> wire.ImagePage:
-        """Your images and the operator's, the newest first; the operator sees every organization's."""
+        """List your organization's images and the operator's, newest first. The operator sees those of every organization."""
         found = images.page(_whose(actor), page)
         return as_answer(wire.ImagePage, found.map(lambda item: item.as_dict()).as_dict("images"))
 
     @routes.get("/v1/images/{image}")
     def show(image: str, actor: Actor = Depends(reader)) -> wire.Image:
-        """An image, by its id or name."""
+        """Show an image by its id or name."""
         return as_answer(wire.Image, images.image(image, _owner(actor, image)).as_dict())
 
     @routes.delete("/v1/images/{image}")
