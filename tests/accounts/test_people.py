@@ -17,7 +17,6 @@ from sublet.accounts.people.model import (
     ResetOverError,
     SignInLimitError,
     WrongPasswordError,
-    checked_email,
 )
 from sublet.accounts.people.service import People
 from sublet.accounts.people.sessions import Sessions
@@ -28,6 +27,7 @@ from sublet.store.paging import PageRequest
 from sublet.store.sealing import Sealing, sealing_of
 from sublet.store.tables.accounts import letters as letters_table
 from sublet.values.clock import SimulatedClock
+from sublet.values.emails import checked_email
 from sublet.values.errors import ConflictError, InvalidInputError, NotFoundError, UnavailableError
 
 GOOD = "a long walk by the sea"

@@ -117,6 +117,22 @@ def test_a_customer_rents_logs_in_and_ends(console: Console) -> None:
     assert "This month so far" in browser.get("/billing")
 
 
+def test_a_double_click_makes_one_quote_and_a_changed_form_another(console: Console) -> None:
+    browser = console.browsers["acme"]
+    wanted = {"pool": console.world.pool.name, "class": "spot", "accelerators": "1", "hours": "2"}
+    data = {**browser.hidden("/offers"), "act": "quote", **wanted}
+    twice = [browser.client.post("/offers", data=data, headers=ORIGIN).headers["location"] for _ in range(2)]
+    assert twice[0] == twice[1]
+    changed = browser.client.post("/offers", data=data | {"hours": "3"}, headers=ORIGIN).headers["location"]
+    assert changed != twice[0]
+    again = {**browser.hidden(twice[0]), "act": "quote", **wanted}
+    later = {browser.client.post(twice[0], data=again, headers=ORIGIN).headers["location"] for _ in range(2)}
+    assert len(later) == 1 and later.isdisjoint({*twice, changed})
+    assert len(console.system.leases.open_quotes(console.organization("acme"))) == 3
+    without = {name: text for name, text in data.items() if name != "once"}
+    assert browser.client.post("/offers", data=without, headers=ORIGIN).status_code == 403
+
+
 def test_a_double_click_on_accept_makes_one_lease_and_a_late_one_shows_the_new_price(console: Console) -> None:
     browser = console.browsers["acme"]
     wanted = {"pool": console.world.pool.name, "class": "spot", "accelerators": "1", "hours": "2"}

@@ -184,6 +184,11 @@ class Actor:
         return wanted
 
 
+def acting_for(actor: Actor) -> str:
+    """The project that a request acts for alone; empty where it may concern all of its organization, or every one."""
+    return "" if actor.everywhere else actor.project
+
+
 def new_secret() -> str:
     """A key with 256 random bits."""
     return KEY_PREFIX + secrets.token_urlsafe(32)

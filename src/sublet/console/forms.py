@@ -12,6 +12,7 @@ from sublet.values.errors import ForbiddenError, InvalidInputError
 FORM_BYTES_MAX = 16_384
 _FIELDS_MAX = 64
 NEXT_LENGTH_MAX = 500
+ONCE_LENGTH_MAX = 64
 
 
 class ForeignFormError(ForbiddenError):
@@ -39,6 +40,13 @@ class Form:
         if self.too_long:
             raise FormTooLongError()
         return self.fields.get(name, "")
+
+    def once(self) -> str:
+        """What tells one drawing of a form from another: the field `once`. Raises ForeignFormError where it has none."""
+        key = self.text("once")
+        if not 0 < len(key) <= ONCE_LENGTH_MAX or not key.isalnum():
+            raise ForeignFormError()
+        return key
 
     def number(self, name: str, what: str) -> int:
         """The field as a whole number. Raises InvalidInputError."""

@@ -24,8 +24,6 @@ from sublet.store.audit import act as audited
 from sublet.store.once import AnsweredError, Effect, IdempotencyKeyReusedError, Once, current, request_digest
 from sublet.values.errors import ForbiddenError, InvalidInputError, SubletError
 
-ONCE_LENGTH_MAX = 64
-
 
 class DoneAlreadyError(ForbiddenError):
     """This form has already been submitted; reload the page to see the result."""
@@ -171,11 +169,9 @@ class _Screening:
         return replace(visit, actor=visit.actor.require(permission))
 
     def _carried_out(self, request: Request, act: Act, visit: Visit) -> Drawn | Go:
-        key = visit.form.text("once")
         if act.once is None:
             return act.do(visit)
-        if not 0 < len(key) <= ONCE_LENGTH_MAX or not key.isalnum():
-            raise ForeignFormError()
+        key = visit.form.once()
         asked = request_digest("POST", request.url.path, "", repr(sorted(visit.form.fields.items())).encode())
         once = Once(
             self._store,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -155,10 +156,13 @@ class Renting:
     def _ask(self, visit: Visit) -> Go:
         chosen = Chosen.of(visit.form.fields)
         followed = self._followed(visit, chosen)
-        quote = self._leases.quote(
-            visit.actor.organization_id, chosen.request(followed.window.end if followed else None)
-        )
-        return Go(f"/quotes/{quote.id}")
+        return Go(f"/quotes/{self._quoted(visit, chosen, followed).id}")
+
+    def _quoted(self, visit: Visit, chosen: Chosen, followed: Lease | None) -> Quote:
+        """The quote that a form asks for: the same one however often the form is sent, another one where it was changed."""
+        request = chosen.request(followed.window.end if followed else None)
+        asked = hashlib.sha256(f"{visit.session.id} {visit.form.once()} {request}".encode()).hexdigest()
+        return self._leases.quote(visit.actor.organization_id, request, f"form {asked}")
 
     def _followed(self, visit: Visit, chosen: Chosen) -> Lease | None:
         if not chosen.after:
@@ -209,10 +213,7 @@ class Renting:
         except QuoteExpiredError:
             chosen = Chosen.of(visit.form.fields)
             followed = self._followed(visit, chosen)
-            quote = self._leases.quote(
-                visit.actor.organization_id, chosen.request(followed.window.end if followed else None)
-            )
-            return self._drawn_quote(visit, quote, keys[0])
+            return self._drawn_quote(visit, self._quoted(visit, chosen, followed), keys[0])
         return Go(f"{LEASES}/{lease.id}")
 
     def _last_key(self, visit: Visit) -> str:

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Header, Query, Request
 
 from sublet.accounts.answers import AnswerRoute
 from sublet.accounts.conditions import Tagged, changed, if_match, shown
-from sublet.accounts.model import Actor, Require
+from sublet.accounts.model import Actor, Require, acting_for
 from sublet.leases import wire
 from sublet.leases.changes import api as changes
 from sublet.leases.model import OWNER_NEEDS, Lease, OnFailure, Quote
@@ -77,6 +77,7 @@ def _add_quote_routes(routes: APIRouter, leases: Leases, require: Require) -> No
             finish_by=body.finish_by,
             volumes=tuple(body.volumes or ()),
             image=body.image or "",
+            project=acting_for(actor),
         )
         return as_answer(wire.Quote, leases.quote(actor.organization_id, asked, idempotency_key).as_dict())
 
@@ -91,7 +92,7 @@ def _add_quote_routes(routes: APIRouter, leases: Leases, require: Require) -> No
     @routes.post("/v1/quotes/{quote_id}/cancel")
     def cancel_quote(quote_id: str, actor: Actor = Depends(writer)) -> wire.Quote:
         """Cancel a quote and release the capacity that it holds. Repeating this has no effect."""
-        return as_answer(wire.Quote, leases.cancel_quote(actor.organization_id, quote_id).as_dict())
+        return as_answer(wire.Quote, leases.cancel_quote(actor.organization_id, quote_id, acting_for(actor)).as_dict())
 
 
 def _add_lease_routes(routes: APIRouter, leases: Leases, require: Require) -> None:
@@ -148,12 +149,14 @@ def _add_lease_routes(routes: APIRouter, leases: Leases, require: Require) -> No
     ) -> Tagged[wire.SshKeys]:
         """Replace the public keys that may log in. On a running lease, this takes effect within seconds. Open sessions stay
         open."""
+        leases.permit(lease_id, _whose(actor), acting_for(actor))
         lease = leases.set_ssh_keys(lease_id, body.ssh_public_keys, _whose(actor), seen)
         return changed(wire.SshKeys, lease.keys_as_dict())
 
     @routes.post("/v1/leases/{lease_id}/end")
     def end(lease_id: str, actor: Actor = Depends(writer)) -> wire.Lease:
         """End a lease early, or cancel it before it starts. Repeating this has no effect."""
+        leases.permit(lease_id, _whose(actor), acting_for(actor))
         return as_answer(wire.Lease, _told(leases.end(lease_id, _whose(actor)), actor))
 
 

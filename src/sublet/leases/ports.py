@@ -159,6 +159,12 @@ class Charge(Protocol):
         ...
 
 
+class ProjectOf(Protocol):
+    def __call__(self, connection: Connection, lease: Lease, /) -> str:
+        """The project that pays for a lease; empty for the organization itself."""
+        ...
+
+
 class Settle(Protocol):
     def __call__(self, connection: Connection, lease: Lease, /) -> None:
         """A lease is over and all its usage is reported: what was reserved for the rest of its window is released."""
@@ -245,6 +251,10 @@ def _charge_nothing(connection: Connection, fee: Fee) -> None:
     return None
 
 
+def _no_project(connection: Connection, lease: Lease) -> str:
+    return ""
+
+
 def _release_nothing(connection: Connection, lease: Lease) -> None:
     return None
 
@@ -292,6 +302,7 @@ class LeasePorts:
     reserve: Reserve = _reserve_nothing
     settle: Settle = _release_nothing
     rebook: Rebook = _rebook_nothing
+    project_of: ProjectOf = _no_project
     charge: Charge = _charge_nothing
     need: Need = _no_need
     waiting: OwnerWaits = _nobody_waits

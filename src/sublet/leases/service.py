@@ -34,6 +34,7 @@ from sublet.leases.plan.failures import working
 from sublet.leases.plan.pending import pending
 from sublet.leases.plan.planner import Quarantined, View, lanes_of, make_plan
 from sublet.leases.ports import LeasePorts
+from sublet.leases.projects import refuse_other
 from sublet.leases.quotes import calendar
 from sublet.leases.quotes.admission import Admission, QuoteRequest
 from sublet.leases.quotes.tenants import tenants_of
@@ -87,7 +88,7 @@ class Leases:
         self.volumes = Volumes(store, self._backends, ports)
         self.images = Images(store, ports.images)
         self._executor = Executor(store, self._transitions, backends, self._reclaims, ports.egress, workers)
-        self.jobs = Jobs(store, self._admission, self._transitions, self.changes, self._backends)
+        self.jobs = Jobs(store, self._admission, self._transitions, self.changes, self._backends, ports.project_of)
         self._recovered = False
         self._introduced: dict[str, frozenset[str]] = {}
 
@@ -128,9 +129,18 @@ class Leases:
             organization_id, quote_id, ssh_public_keys, idempotency_key, key_id=key_id, project=project
         )
 
-    def cancel_quote(self, organization_id: str, quote_id: str) -> Quote:
+    def cancel_quote(self, organization_id: str, quote_id: str, project: str = "") -> Quote:
         """See Admission.cancel."""
-        return self._admission.cancel(organization_id, quote_id)
+        return self._admission.cancel(organization_id, quote_id, project)
+
+    def permit(self, lease_id: str, organization_id: str | None, project: str) -> None:
+        """Whether a key of `project` (empty: of none) may change a lease. Raises NotFoundError, OtherProjectError."""
+        if not project:
+            return
+        with self._store.read() as connection:
+            found = sql.lease(connection, lease_id, organization_id)
+            if found is not None:
+                refuse_other(f"lease {lease_id}", self._ports.project_of(connection, found), project)
 
     def open_quotes(self, organization_id: str) -> list[Quote]:
         """Quotes that the organization can still accept, the newest first."""

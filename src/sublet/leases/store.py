@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, func, insert, literal_column, select, update
+from sqlalchemy import ColumnElement, Connection, Row, delete, func, insert, literal_column, select, update
 
 from sublet.fleet.inventory import pools, units
 from sublet.leases.model import TERMINAL, Lease, LeaseState, Quote, Transition, UnitState, credit_id
@@ -111,6 +111,12 @@ def insert_quote(
     )
 
 
+def project_of_quote(connection: Connection, quote_id: str) -> str:
+    """The project of the key that asked for it; empty for none."""
+    request = connection.execute(select(quotes.c.request).where(quotes.c.id == quote_id)).scalar()
+    return str((request or {}).get("project", ""))
+
+
 def quote(connection: Connection, quote_id: str, organization_id: str) -> Quote | None:
     row = connection.execute(
         select(quotes).where(quotes.c.id == quote_id, quotes.c.organization_id == organization_id)
@@ -143,19 +149,23 @@ def count_open_quotes(connection: Connection, organization_id: str, now: datetim
 
 
 def open_quotes(connection: Connection, organization_id: str, now: datetime) -> list[Quote]:
-    """Quotes of the organization that can still be accepted, the newest first."""
+    """Quotes of the organization that can still be accepted, the newest first; offers that came with a refusal are none that it
+    asked for."""
     found = connection.execute(
-        select(quotes)
-        .where(quotes.c.organization_id == organization_id, quotes.c.expires_at > now, ~_TAKEN)
-        .order_by(quotes.c.created_at.desc(), quotes.c.id)
+        select(quotes).where(*_open(organization_id, now)).order_by(quotes.c.created_at.desc(), quotes.c.id)
     )
     return [quote_of(row) for row in found]
 
 
 def quote_page(connection: Connection, organization_id: str, now: datetime, wanted: PageRequest) -> Page[Quote]:
     """A page of the same."""
-    query = select(quotes).where(quotes.c.organization_id == organization_id, quotes.c.expires_at > now, ~_TAKEN)
+    query = select(quotes).where(*_open(organization_id, now))
     return QUOTES.read(connection, query, wanted).map(quote_of)
+
+
+def _open(organization_id: str, now: datetime) -> tuple[ColumnElement[bool], ...]:
+    mine = quotes.c.organization_id == organization_id
+    return (mine, quotes.c.expires_at > now, quotes.c.is_offer == 0, ~_TAKEN)
 
 
 def idle_holds(connection: Connection, organization_id: str, pool_id: str, since: datetime) -> list[Hold]:

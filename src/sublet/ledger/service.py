@@ -30,6 +30,7 @@ from sublet.ledger.invoices.invoicing import (
     invoices_of,
     stated,
 )
+from sublet.ledger.invoices.parties import checked_profile
 from sublet.ledger.invoices.profiles import Terms, profile_of, set_profile
 from sublet.ledger.invoices.taxes import NoTax, Profile, Taxes
 from sublet.ledger.journal import double_entry as journal
@@ -305,6 +306,8 @@ class Ledger:
     ) -> None:
         """What stands on the organization's invoices from now on; when it has to pay, as `terms` say. Raises
         PreconditionFailedError, and what `terms` raise."""
+
+        checked_profile(profile)
 
         def write(connection: Connection) -> None:
             self._store.lock(connection, f"profile {organization_id}")

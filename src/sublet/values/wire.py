@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Annotated, Any, TypeVar, dataclass_transform
 
+from annotated_types import Interval
+
 from sublet.values.errors import InvalidInputError
 from sublet.values.text import refuse_unsafe
 
@@ -210,3 +212,5 @@ Number = Annotated[float, _Finite()]
 """A finite number."""
 Amount = Annotated[Decimal, _Amount()]
 """An amount of money in major units, as text (exact) or as a number."""
+Price = Annotated[Decimal, _Amount(), Interval(ge=0)]
+"""The same, never below zero."""

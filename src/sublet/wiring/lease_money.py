@@ -69,6 +69,10 @@ class LeaseMoney:
             key_id, project = buyer
         self._place(connection, after, rest, cost, (key_id, project))
 
+    def project_of(self, connection: Connection, lease: Lease) -> str:
+        """The project whose budgets a lease counts against; empty for none."""
+        return buyer_of(connection, lease_hold(lease))[0]
+
     def settle(self, connection: Connection, lease: Lease) -> None:
         """A lease is over and all its usage is reported: what is left of its reservation is released."""
         self._ledger.spending.finish(connection, lease_hold(lease), self._clock.now())

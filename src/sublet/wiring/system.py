@@ -242,6 +242,7 @@ class Sublet:
             reserve=money.reserve,
             settle=money.settle,
             rebook=money.rebook,
+            project_of=money.project_of,
             charge=money.charge,
             shareable=self._shareable,
             holds=hold_limits(self.settings),

@@ -232,6 +232,34 @@ def test_to_cancel_a_job_costs_what_ending_its_lease_does_once(world: World, mon
     assert [world.lease(lease).fee_nano for _, lease in (second, third)] == [PRICE_NANO // 2, 0]
 
 
+def test_a_job_that_ends_early_by_itself_owes_what_ending_its_lease_would(world: World) -> None:
+    """Its command is its tenant's: if exiting cost nothing, nobody would ever pay for giving time back."""
+    request = QuoteRequest(1, "notice", duration_s=7200, pool=world.pool.name)
+    jobs = world.leases.jobs
+    exits, ends, runs = (jobs.submit(CUSTOMER, NewJob(("train",), request)).jobs[0][1] for _ in range(3))
+    world.run(60)
+    world.backend.exit_job(exits.id, 0)
+    world.leases.end(ends.id, CUSTOMER)
+    world.run(5)
+    assert [world.lease(lease).fee_nano for lease in (exits, ends)] == [PRICE_NANO // 2] * 2
+    assert [fee.amount_nano for fee in world.fees] == [PRICE_NANO // 2] * 2 and world.lease(
+        exits
+    ).end_reason == "job_done"
+    world.run(7200)
+    assert world.lease(runs).fee_nano == 0, "its window was over first"
+
+
+def test_a_job_that_ends_under_notice_owes_nothing(world: World) -> None:
+    request = QuoteRequest(1, "notice", duration_s=7200, pool=world.pool.name)
+    lease = world.leases.jobs.submit(CUSTOMER, NewJob(("train",), request)).jobs[0][1]
+    world.run(60)
+    world.stay = 0
+    world.run(5)
+    world.backend.exit_job(lease.id, 0)
+    world.run(10)
+    assert world.lease(lease).end_reason == "job_done" and world.fees == []
+
+
 def test_nobody_pays_to_leave_when_the_owner_or_the_operator_ends_it(world: World) -> None:
     told, ended = world.sell(1, seconds=3600), world.sell(1, seconds=3600)
     world.run(60)

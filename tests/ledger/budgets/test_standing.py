@@ -85,7 +85,8 @@ def test_the_most_used_come_first_and_are_counted_by_how_they_stand(ledger: Ledg
     names: dict[str, str] = {}
 
     def budget(name: str, owner: str, limit: int, spent: int, held: int = 0, **fields: object) -> None:
-        made = ledger.create_budget(new_budget(owner, limit, period="ever", **fields))
+        scope = {"scope": "project", "scope_id": name}
+        made = ledger.create_budget(new_budget(owner, limit, period="ever", **scope, **fields))
         names[made.id] = name
         values = {"spent_nano": spent, "held_nano": held}
         ledger.store.write(

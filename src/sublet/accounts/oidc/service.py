@@ -27,13 +27,14 @@ from sublet.accounts.oidc.model import (
 from sublet.accounts.oidc.provider import Provider
 from sublet.accounts.people import attempts
 from sublet.accounts.people import store as people_sql
-from sublet.accounts.people.model import PEOPLE_MAX, Person, Session, SignInLimitError, checked_email, new_link_secret
+from sublet.accounts.people.model import PEOPLE_MAX, Person, Session, SignInLimitError, new_link_secret
 from sublet.accounts.people.sessions import Origin, Sessions, revoke_all
 from sublet.accounts.permissions import ROLES_BY_KIND
 from sublet.accounts.service import Accounts
 from sublet.config.identity import OidcProvider
 from sublet.store.audit import Acting, acting, unrecorded
 from sublet.store.sealing import Sealing
+from sublet.values.emails import checked_email
 from sublet.values.errors import InvalidInputError, NotFoundError, SubletError
 from sublet.values.ids import new_id
 from sublet.values.text import checked_line

@@ -5,8 +5,6 @@ from __future__ import annotations
 import secrets
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from email.errors import MessageError
-from email.headerregistry import Address
 from typing import Any
 
 from sublet.accounts.model import NAME_LENGTH_MAX, Actor, Organization
@@ -19,9 +17,8 @@ from sublet.values.errors import (
     LimitExceededError,
     UnauthenticatedError,
 )
-from sublet.values.text import checked_line, refuse_unsafe
+from sublet.values.text import checked_line
 
-EMAIL_LENGTH_MAX = 254
 INVITATION_LIFE = timedelta(days=7)
 RESET_LIFE = timedelta(hours=1)
 INVITATIONS_OPEN_MAX = 200
@@ -203,21 +200,6 @@ class SessionRecord:
 def new_link_secret() -> str:
     """256 random bits for a link."""
     return secrets.token_urlsafe(32)
-
-
-def checked_email(email: str) -> str:
-    """An address in lower case. Raises InvalidInputError."""
-    email = email.strip()
-    refuse_unsafe(email, "email")
-    local, _, domain = email.rpartition("@")
-    plain = email.isascii() and not any(sign in email for sign in ' ,;:<>"()[]\\')
-    try:
-        Address(addr_spec=email)
-    except (MessageError, ValueError, IndexError) as error:
-        raise InvalidInputError(f"{email[:80]!r} is not an e-mail address such as you@example.com") from error
-    if not local or "." not in domain or not plain or len(email) > EMAIL_LENGTH_MAX:
-        raise InvalidInputError(f"{email[:80]!r} is not an e-mail address such as you@example.com")
-    return email.lower()
 
 
 def checked_person_name(name: str) -> str:

@@ -26,7 +26,6 @@ from sublet.accounts.people.model import (
     Person,
     ResetOverError,
     WrongPasswordError,
-    checked_email,
     checked_member_role,
     checked_person_name,
     new_link_secret,
@@ -36,6 +35,7 @@ from sublet.accounts.permissions import ROLES_BY_KIND
 from sublet.accounts.service import Accounts
 from sublet.store.paging import Page, PageRequest
 from sublet.store.sealing import Sealing
+from sublet.values.emails import checked_email
 from sublet.values.errors import ConflictError, InvalidInputError, LimitExceededError, NotFoundError
 from sublet.values.ids import new_id
 

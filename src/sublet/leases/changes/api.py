@@ -6,7 +6,7 @@ from fastapi import APIRouter, Depends, Request
 
 from sublet.accounts.answers import AnswerRoute
 from sublet.accounts.conditions import Tagged, changed, if_match, shown
-from sublet.accounts.model import Actor, Require, checked_project
+from sublet.accounts.model import Actor, Require, acting_for, checked_project
 from sublet.leases.changes import wire
 from sublet.leases.changes.model import ChangeRequest, LeaseChange
 from sublet.leases.changes.service import named
@@ -27,6 +27,7 @@ def router(leases: Leases, require: Require) -> APIRouter:
     @routes.post("/v1/leases/{lease_id}/changes/preview")
     def preview_change(lease_id: str, body: NewLeaseChange, actor: Actor = Depends(writer)) -> wire.LeaseChange:
         """Preview what a change would cost or save, and by which rule. Nothing is changed."""
+        leases.permit(lease_id, _whose(actor), acting_for(actor))
         return as_answer(
             wire.LeaseChange, leases.changes.preview(lease_id, _request(body, actor), _whose(actor)).as_dict()
         )
@@ -38,6 +39,7 @@ def router(leases: Leases, require: Require) -> APIRouter:
         actor: Actor = Depends(require("leases:write", effect=Effect(LeaseChange))),
     ) -> wire.LeaseChange:
         """Extend, shorten or shrink a lease, or move it to another project. Either all of it takes effect or none."""
+        leases.permit(lease_id, _whose(actor), acting_for(actor))
         return as_answer(
             wire.LeaseChange, leases.change(lease_id, _request(body, actor), _whose(actor), actor.key_id).as_dict()
         )
@@ -45,6 +47,7 @@ def router(leases: Leases, require: Require) -> APIRouter:
     @routes.post("/v1/leases/{lease_id}/end/preview")
     def preview_end(lease_id: str, actor: Actor = Depends(writer)) -> wire.LeaseChange:
         """Preview what ending the lease now would cost and save. Nothing is changed."""
+        leases.permit(lease_id, _whose(actor), acting_for(actor))
         return as_answer(wire.LeaseChange, leases.changes.preview_end(lease_id, _whose(actor)).as_dict())
 
     @routes.get("/v1/leases/{lease_id}/name")
@@ -57,6 +60,7 @@ def router(leases: Leases, require: Require) -> APIRouter:
         lease_id: str, body: NewLeaseName, actor: Actor = Depends(writer), seen: Condition = Depends(if_match)
     ) -> Tagged[wire.LeaseName]:
         """Set the name or the labels of a lease."""
+        leases.permit(lease_id, _whose(actor), acting_for(actor))
         labels = None if body.labels is None else [(item.key, item.value) for item in body.labels]
         return changed(wire.LeaseName, named(leases.changes.name(lease_id, body.name, labels, _whose(actor), seen)))
 

@@ -7,7 +7,7 @@ from typing import Annotated
 from annotated_types import Interval, MaxLen, MinLen
 
 from sublet.values.moments import Moment
-from sublet.values.wire import LINE, Amount, Whole, answer, body
+from sublet.values.wire import LINE, Price, Whole, answer, body
 
 
 @body
@@ -23,7 +23,7 @@ class NewLeaseChange:
     at: Moment | None = None
     devices: Annotated[list[Annotated[str, MaxLen(200), LINE]], MaxLen(4096)] | None = None
     project: Annotated[str, MaxLen(80), LINE] | None = None
-    max_price_per_accelerator_hour: Amount | None = None
+    max_price_per_accelerator_hour: Price | None = None
 
 
 @body

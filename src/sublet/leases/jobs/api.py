@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query
 
 from sublet.accounts.answers import AnswerRoute
-from sublet.accounts.model import Actor, Require
+from sublet.accounts.model import Actor, Require, acting_for
 from sublet.leases.jobs import wire
 from sublet.leases.jobs.model import NewJob, Submitted
 from sublet.leases.jobs.service import Jobs
@@ -32,7 +32,7 @@ def router(jobs: Jobs, require: Require) -> APIRouter:
     ) -> wire.SubmittedJobs:
         """Run a command on a lease of its own, quoted and accepted in one step. The command starts with the lease. When the
         command ends, the lease and its billing end, too."""
-        made = jobs.submit(actor.organization_id, _wanted(body), actor.key_id, actor.project)
+        made = jobs.submit(actor.organization_id, _wanted(body, acting_for(actor)), actor.key_id, actor.project)
         return as_answer(wire.SubmittedJobs, made.as_dict())
 
     @routes.get("/v1/jobs")
@@ -61,12 +61,12 @@ def router(jobs: Jobs, require: Require) -> APIRouter:
         """Cancel a job, or with the id of an array, all of its jobs. Repeating this has no effect."""
         organization_id = _whose(actor)
         by = f"customer {organization_id}" if organization_id else "operator"
-        return as_answer(wire.SubmittedJobs, jobs.cancel(job_id, organization_id, by).as_dict())
+        return as_answer(wire.SubmittedJobs, jobs.cancel(job_id, organization_id, by, acting_for(actor)).as_dict())
 
     return routes
 
 
-def _wanted(body: JobRequest) -> NewJob:
+def _wanted(body: JobRequest, project: str) -> NewJob:
     request = QuoteRequest(
         accelerators=body.accelerators,
         class_name=body.class_ or "",
@@ -79,6 +79,7 @@ def _wanted(body: JobRequest) -> NewJob:
         service_s=body.service_s,
         volumes=tuple(body.volumes or ()),
         image=body.image or "",
+        project=project,
     )
     limit = body.max_price_per_accelerator_hour
     return NewJob(

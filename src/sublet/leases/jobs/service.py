@@ -17,6 +17,8 @@ from sublet.leases.jobs import store as sql
 from sublet.leases.jobs.model import Job, NewJob, PriceLimitError, Submitted, checked
 from sublet.leases.lifecycle.transitions import Transitions
 from sublet.leases.model import Lease, LeaseState
+from sublet.leases.ports import ProjectOf
+from sublet.leases.projects import refuse_other
 from sublet.leases.quotes.admission import Admission
 from sublet.leases.quotes.contracts import Buyer
 from sublet.store import Store
@@ -42,7 +44,9 @@ class Jobs:
         transitions: Transitions,
         changes: Changes,
         backends: Mapping[str, Backend],
+        project_of: ProjectOf,
     ) -> None:
+        self._project_of = project_of
         self._store, self._admission, self._transitions, self._backends = store, admission, transitions, backends
         self._changes = changes
 
@@ -87,9 +91,9 @@ class Jobs:
             known = leases_sql.leases_named(connection, [job.lease_id for job in found.items])
         return found.map(lambda job: (job, known[job.lease_id]))
 
-    def cancel(self, job_or_array: str, organization_id: str | None, actor: str) -> Submitted:
+    def cancel(self, job_or_array: str, organization_id: str | None, actor: str, project: str = "") -> Submitted:
         """End a job, or all of an array, for the fee of giving back its lease. One that is over stays as it is. Raises
-        NotFoundError."""
+        NotFoundError, OtherProjectError."""
 
         def write(connection: Connection) -> list[Job]:
             now = self._store.clock.now()
@@ -101,6 +105,7 @@ class Jobs:
                 found = [self._found(connection, job_or_array, organization_id)[0]]
             for job in found:
                 lease = self._transitions.locked(connection, job.lease_id)
+                refuse_other(f"job {job.id}", self._project_of(connection, lease), project)
                 if not lease.state.terminal and sql.cancel(connection, job.id, now):
                     self._changes.charge_end(connection, lease, organization_id, now)
             return found

@@ -7,7 +7,7 @@ from typing import Annotated
 from annotated_types import Interval, MaxLen, MinLen
 
 from sublet.values.moments import Moment
-from sublet.values.wire import LINE, LINES, Amount, Whole, answer, body
+from sublet.values.wire import LINE, LINES, Price, Whole, answer, body
 
 _DURATION_S_MAX = 3 * 366 * 24 * 3600
 
@@ -29,7 +29,7 @@ class JobRequest:
     retries: Annotated[Whole, Interval(ge=0, le=10)] = 0
     grace_s: Annotated[Whole, Interval(ge=0, le=300)] = 30
     array: Annotated[list[Annotated[Whole, Interval(ge=0, le=1_000_000)]], MinLen(1), MaxLen(64)] | None = None
-    max_price_per_accelerator_hour: Amount | None = None
+    max_price_per_accelerator_hour: Price | None = None
     accelerators: Annotated[Whole, Interval(ge=1, le=4096)] = 1
     class_: Annotated[str, MinLen(1), MaxLen(16), LINE] | None = None
     pool: Annotated[str, MaxLen(60), LINE] | None = None

@@ -12,6 +12,9 @@ from sublet.leases import events
 from sublet.leases import store as sql
 from sublet.leases.backends.base import Delivery, Observation
 from sublet.leases.backends.job import JOB_DONE
+from sublet.leases.changes.fees import charge
+from sublet.leases.changes.model import given_back
+from sublet.leases.jobs import store as jobs_sql
 from sublet.leases.lifecycle import moves
 from sublet.leases.lifecycle.metering import read_meter
 from sublet.leases.model import (
@@ -183,15 +186,22 @@ class Transitions:
         return self._store.write(write)
 
     def begin_end(self, lease_id: str, end_reason: str, actor: str, why: str) -> Lease:
-        """To ENDING; the first cause wins."""
-        return self._move(
-            lease_id,
-            {LeaseState.ACTIVE, LeaseState.DEGRADED, LeaseState.NOTICE, *_WITH_DEADLINE},
-            LeaseState.ENDING,
-            actor,
-            why,
-            end_reason=end_reason,
-        )
+        """To ENDING; the first cause wins. A job that is done before its window is over gives the rest back."""
+        before = {LeaseState.ACTIVE, LeaseState.DEGRADED, LeaseState.NOTICE, *_WITH_DEADLINE}
+
+        def write(connection: Connection) -> Lease:
+            lease, now = self._locked(connection, lease_id), self._store.clock.now()
+            if lease.state not in before:
+                return lease
+            if end_reason == JOB_DONE and not jobs_sql.is_canceled(connection, lease_id):
+                change = given_back(lease, now)
+                if change.fee_nano:
+                    charge(connection, self._ports, change, "end", now)
+            sql.update_lease(connection, lease_id, end_reason=end_reason)
+            self._change(connection, lease, LeaseState.ENDING, actor, why, now)
+            return self._read(connection, lease_id)
+
+        return self._store.write(write)
 
     def change(
         self, connection: Connection, lease: Lease, after: LeaseState, actor: str, reason: str, now: datetime

@@ -24,6 +24,7 @@ from sublet.leases.model import (
     WrongStateError,
 )
 from sublet.leases.ports import LeasePorts
+from sublet.leases.projects import refuse_other
 from sublet.leases.quotes import calendar
 from sublet.leases.quotes.alternatives import Alternatives, write_offers
 from sublet.leases.quotes.contracts import Buyer, Offered, held_until, make_lease, make_quote
@@ -153,6 +154,7 @@ class Admission:
             quote = sql.quote(connection, quote_id, organization_id)
             if quote is None:
                 raise NotFoundError(f"there is no quote {quote_id!r}; request a new one")
+            refuse_other(f"quote {quote_id}", sql.project_of_quote(connection, quote_id), project)
             self._store.lock(connection, f"pool:{quote.pool_id}")
             if key is not None and (known := sql.lease_by_key(connection, organization_id, key)) is not None:
                 if known.quote_id != quote_id:
@@ -263,15 +265,16 @@ class Admission:
         sql.insert_quote(connection, quote, None, {"block": block.id})
         return self._sell(connection, quote, Buyer(keys), now)
 
-    def cancel(self, organization_id: str, quote_id: str) -> Quote:
+    def cancel(self, organization_id: str, quote_id: str, project: str = "") -> Quote:
         """Give up a quote: what it holds is on sale again. One that has expired or was canceled stays as it is. Raises
-        NotFoundError, and WrongStateError where it became a lease."""
+        NotFoundError, OtherProjectError, and WrongStateError where it became a lease."""
 
         def write(connection: Connection) -> Quote:
             now = self._store.clock.now()
             quote = sql.quote(connection, quote_id, organization_id)
             if quote is None:
                 raise NotFoundError(f"there is no quote {quote_id!r}")
+            refuse_other(f"quote {quote_id}", sql.project_of_quote(connection, quote_id), project)
             self._store.lock(connection, f"pool:{quote.pool_id}")
             taken = sql.lease_of_quote(connection, quote_id)
             if taken is not None:

@@ -76,7 +76,7 @@ def make_quote(
         network=request.network,
         volumes=tuple(
             (item.id, item.name)
-            for item in chosen(connection, offered.organization_id, request.volumes, offered.pool_id)
+            for item in chosen(connection, offered.organization_id, request.volumes, offered.pool_id, request.project)
         ),
         image=chosen_image(connection, ports.images, offered.organization_id, request.image, offered.pool_id),
         service_s=request.service_s,

@@ -40,6 +40,9 @@ class QuoteRequest:
     job: bool = False
     """It is to run a command by itself."""
 
+    project: str = ""
+    """The project of the key that asks; empty for none."""
+
     finish_by: datetime | None = None
     """The window of `duration_s` may be anywhere from `start` until then: the earliest that can be sold is."""
 
@@ -126,6 +129,8 @@ class QuoteRequest:
             more["job"] = True
         if self.image:
             more["image"] = self.image
+        if self.project:
+            more["project"] = self.project
         if self.service_s is not None:
             more["service_s"] = self.service_s
         if self.finish_by is not None:

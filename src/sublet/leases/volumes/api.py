@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter, Depends
 
 from sublet.accounts.answers import AnswerRoute
-from sublet.accounts.model import Actor, Require
+from sublet.accounts.model import Actor, Require, acting_for
 from sublet.leases.volumes import wire
 from sublet.leases.volumes.model import Volume
 from sublet.leases.volumes.service import NewVolume, Volumes
@@ -26,9 +26,8 @@ def router(volumes: Volumes, require: Require) -> APIRouter:
     ) -> wire.Volume:
         """Create a volume that outlives leases. It is ready within seconds. Creating one with the same name and size again
         returns the existing volume."""
-        return as_answer(
-            wire.Volume, volumes.create(actor.organization_id, NewVolume(body.name, body.size_mib, body.pool)).as_dict()
-        )
+        wanted = NewVolume(body.name, body.size_mib, body.pool, acting_for(actor))
+        return as_answer(wire.Volume, volumes.create(actor.organization_id, wanted).as_dict())
 
     @routes.get("/v1/volumes")
     def list_volumes(actor: Actor = Depends(reader), page: PageRequest = Depends(page_request)) -> wire.VolumePage:
@@ -45,7 +44,7 @@ def router(volumes: Volumes, require: Require) -> APIRouter:
     @routes.delete("/v1/volumes/{volume}")
     def remove(volume: str, actor: Actor = Depends(writer)) -> wire.Volume:
         """Delete a volume and wipe its data. Refused while a lease uses it."""
-        return as_answer(wire.Volume, volumes.remove(volume, _owner(actor, volume)).as_dict())
+        return as_answer(wire.Volume, volumes.remove(volume, _owner(actor, volume), acting_for(actor)).as_dict())
 
     return routes
 

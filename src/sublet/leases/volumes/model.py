@@ -62,6 +62,8 @@ class Volume:
     lease_id: str | None = None
     last_error: str | None = None
     removed_at: datetime | None = None
+    project: str = ""
+    """The project of the key that made it; empty for the organization itself."""
 
     def as_dict(self) -> dict[str, Any]:
         return {

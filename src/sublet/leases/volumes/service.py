@@ -13,6 +13,7 @@ from sublet.leases import store as leases_sql
 from sublet.leases.backends.base import Backend, KeepsVolumes
 from sublet.leases.model import told_to_tenant
 from sublet.leases.ports import LeasePorts
+from sublet.leases.projects import refuse_other
 from sublet.leases.volumes import store as sql
 from sublet.leases.volumes.model import (
     VOLUMES_PER_LEASE_MAX,
@@ -43,6 +44,7 @@ class NewVolume:
     name: str
     size_mib: int
     pool: str
+    project: str = ""
 
 
 class Volumes:
@@ -71,7 +73,8 @@ class Volumes:
                 return known
             self._refuse_beyond_quota(connection, organization_id, size)
             now = self._store.clock.now()
-            made = Volume(new_id("vol"), organization_id, pool.id, name, size, VolumeState.MAKING, now, now)
+            state = VolumeState.MAKING
+            made = Volume(new_id("vol"), organization_id, pool.id, name, size, state, now, now, project=wanted.project)
             sql.insert_volume(connection, made)
             return made
 
@@ -87,13 +90,14 @@ class Volumes:
         with self._store.read() as connection:
             return sql.page(connection, organization_id, wanted)
 
-    def remove(self, id_or_name: str, organization_id: str | None) -> Volume:
-        """Wipe a volume and end its billing; it is gone within seconds. Raises NotFoundError, VolumeInUseError."""
+    def remove(self, id_or_name: str, organization_id: str | None, project: str = "") -> Volume:
+        """Wipe a volume and end its billing; it is gone within seconds. Raises NotFoundError, OtherProjectError, VolumeInUseError."""
 
         def write(connection: Connection) -> Volume:
             found = _found(sql.volume(connection, id_or_name, organization_id), id_or_name)
             self._store.lock(connection, f"volumes:{found.organization_id}")
             found = _found(sql.volume(connection, found.id, organization_id), id_or_name)
+            refuse_other(f"volume {found.name}", found.project, project)
             if found.lease_id is not None:
                 raise VolumeInUseError(
                     f"volume {found.name} is attached to lease {found.lease_id}; end that lease first"
@@ -161,13 +165,18 @@ class Volumes:
             )
 
 
-def chosen(connection: Connection, organization_id: str, names: Sequence[str], pool_id: str) -> tuple[Volume, ...]:
-    """Volumes by id or name, for a lease on a pool. Raises NotFoundError, InvalidInputError, VolumeInUseError."""
+def chosen(
+    connection: Connection, organization_id: str, names: Sequence[str], pool_id: str, project: str = ""
+) -> tuple[Volume, ...]:
+    """Volumes by id or name, for a lease on a pool, asked for by a key of `project`: its own, and those of no project, which the
+    organization shares. Raises NotFoundError, OtherProjectError, InvalidInputError, VolumeInUseError."""
     if len(names) > VOLUMES_PER_LEASE_MAX:
         raise InvalidInputError(f"a lease has at most {VOLUMES_PER_LEASE_MAX} volumes", field="volumes")
     found = {}
     for name in names:
         item = _found(sql.volume(connection, name, organization_id), name)
+        if item.project:
+            refuse_other(f"volume {item.name}", item.project, project)
         if item.pool_id != pool_id:
             raise InvalidInputError(
                 f"volume {item.name} is on pool {item.pool_id}; use it with a lease on that pool", field="volumes"

@@ -24,6 +24,7 @@ def insert_volume(connection: Connection, volume: Volume) -> None:
             pool_id=volume.pool_id,
             name=volume.name,
             size_mib=volume.size_mib,
+            project=volume.project,
             state=volume.state.value,
             created_at=volume.created_at,
             billed_until=volume.billed_until,
@@ -124,4 +125,5 @@ def _volume(row: Row[Any]) -> Volume:
         row.lease_id,
         row.last_error,
         row.removed_at,
+        row.project,
     )

@@ -9,7 +9,7 @@ from annotated_types import Interval, MaxLen, MinLen
 from sublet.leases.reclaim.wire import Victim
 from sublet.leases.wire.contracts import ACCELERATORS_PER_LEASE_MAX, AUTHORIZED_KEYS_MAX, Lease
 from sublet.values.moments import Moment
-from sublet.values.wire import LINE, LINES, Amount, Flag, Whole, answer, body
+from sublet.values.wire import LINE, LINES, Flag, Price, Whole, answer, body
 
 BlockAccelerators = Annotated[Whole, Interval(ge=1, le=ACCELERATORS_PER_LEASE_MAX * 256)]
 BlockReason = Annotated[str, MaxLen(500), LINES]
@@ -27,10 +27,10 @@ class NewBlock:
     accelerators: BlockAccelerators
     start: Moment | None = None
     end: Moment
-    min_price_per_accelerator_hour: Amount | None = None
+    min_price_per_accelerator_hour: Price | None = None
     reason: BlockReason = ""
     to_organization: Annotated[str, MaxLen(200), LINE] | None = None
-    price_per_accelerator_hour: Amount | None = None
+    price_per_accelerator_hour: Price | None = None
     ssh_public_keys: Annotated[list[Annotated[str, MaxLen(16_384), LINES]], MaxLen(AUTHORIZED_KEYS_MAX)] | None = None
 
 
@@ -41,7 +41,7 @@ class NewBlockChange:
     accelerators: BlockAccelerators | None = None
     start: Moment | None = None
     end: Moment | None = None
-    min_price_per_accelerator_hour: Amount | None = None
+    min_price_per_accelerator_hour: Price | None = None
     withdraw: Flag = False
     reason: BlockReason = ""
     force: Flag = False

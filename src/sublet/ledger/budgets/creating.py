@@ -30,6 +30,7 @@ def create_budget(connection: Connection, parties: Parties, budget: Budget, now:
         )
     if connection.execute(select(budgets_table.c.id).where(budgets_table.c.id == budget.id)).first():
         raise ConflictError(f"budget {budget.id!r} already exists; omit the id to create a new one")
+    _refuse_second(connection, party.id, budget)
     sql.insert_row(
         connection,
         budgets_table,
@@ -50,6 +51,28 @@ def create_budget(connection: Connection, parties: Parties, budget: Budget, now:
     spent = sql.rated_since(connection, party.id, budget.scope, budget.scope_id, to_micros(start))
     sql.insert_state(connection, budget.id, to_micros(start), spent)
     return budget
+
+
+def _refuse_second(connection: Connection, organization_id: str, budget: Budget) -> None:
+    """Raises ConflictError where a live budget limits the same in the same way: two would count everything twice, and which one
+    refuses would be chance."""
+    columns = budgets_table.c
+    same = (
+        columns.organization_id == organization_id,
+        columns.ended_at.is_(None),
+        columns.scope == budget.scope,
+        columns.scope_id == budget.scope_id,
+        columns.period == budget.period,
+        columns.kind == budget.kind,
+        columns.hard == budget.hard,
+    )
+    found = connection.execute(select(columns.id).where(*same).limit(1)).scalar()
+    if found is not None:
+        whose = f"{budget.scope} {budget.scope_id}".strip()
+        raise ConflictError(
+            f"budget {found} already limits this {whose} for the same period; change its limit, or end it first",
+            budget_id=found,
+        )
 
 
 def new_budget(organization_id: str, limit_nano: int, **fields: Any) -> Budget:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from sublet.ledger.invoices.words import LANGUAGES
+from sublet.values.countries import BANK_COUNTRIES, COUNTRIES, VAT_PREFIXES
+from sublet.values.emails import checked_email
 from sublet.values.errors import InvalidInputError
 
 TEXT_MAX = 500
@@ -70,6 +72,32 @@ class Issuer:
 
     def __post_init__(self) -> None:
         check_ids(self.country, self.vat_id, self.iban, self.bic)
+        check_codes(self)
+
+
+def checked_profile(profile: Profile) -> Profile:
+    """A profile that is about to be kept. What older versions kept is read as it is. Raises InvalidInputError."""
+    check_codes(profile)
+    return profile
+
+
+def check_codes(party: Profile | Issuer) -> None:
+    """Raises InvalidInputError for a code of no country, and for what can't be an e-mail address."""
+    if party.country and party.country not in COUNTRIES:
+        raise InvalidInputError(
+            f"country {party.country!r} is not an ISO 3166-1 code of a country; write it like DE, or GB for the United Kingdom",
+            field="country",
+        )
+    if party.vat_id and party.vat_id[:2] not in VAT_PREFIXES:
+        raise InvalidInputError(
+            f"VAT ID {party.vat_id!r} must begin with the code of its country; write it like DE123456789",
+            field="vat_id",
+        )
+    for name, code in (("iban", party.iban[:2]), ("bic", party.bic[4:6])):
+        if code and code not in BANK_COUNTRIES:
+            raise InvalidInputError(f"{name.upper()}: {code!r} is not the code of a country; check it", field=name)
+    if party.email:
+        checked_email(party.email)
 
 
 def check_ids(country: str, vat_id: str, iban: str, bic: str) -> None:

@@ -260,6 +260,8 @@ volumes = Table(
     Column("pool_id", String(40), ForeignKey("pools.id"), nullable=False),
     Column("name", String(40), nullable=False),
     Column("size_mib", Integer, nullable=False),
+    # Of the key that made it; empty for none, or where an older version wrote the row.
+    Column("project", String(80), nullable=False, server_default=""),
     Column("state", String(16), nullable=False),
     Column("lease_id", String(40), nullable=True),
     Column("last_error", Text, nullable=True),
