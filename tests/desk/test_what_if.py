@@ -15,7 +15,7 @@ from sublet.desk.whatif import TERM, Cases, controls, what_if
 from sublet.values.errors import InvalidInputError
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-CASES = sorted(path.stem for path in EXAMPLES.glob("*.toml") if path.stem != "prices")
+CASES = sorted(path.stem for path in EXAMPLES.glob("*.toml") if path.stem not in ("prices", "gigawatt"))
 P95_MS_MAX = 100.0
 
 

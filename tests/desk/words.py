@@ -23,6 +23,6 @@ CHARSETS = {"zh-Hant": "cp950", "zh-Hans": "gb2312"}
 NAMES = set(
     "Meta CoreWeave OpenAI Anthropic xAI AWS UBS Google Microsoft SpaceX IREN Oracle Nebius AI GPU GB200 H100 H200 A100 B200 HHI PUE "
     "EPS IT MW GW MWh kW token Codex Muse Spark ARR EIA Uptime JPM Odaily HY RPO CRWV NBIS Amazon JSON XLSX Sublet TPUv7 gpt oss 120b "
-    "137x 189x dB sublet desk block advise explain".split()
+    "137x 189x dB sublet desk block advise explain Epoch".split()
 )  # fmt: skip
 """Names, tickers and symbols, which are the same in every language."""

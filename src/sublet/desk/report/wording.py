@@ -76,9 +76,9 @@ class Wording:
         """One of the case's own titles, names or notes."""
         if self.language == "en" or self.desk is None or not text:
             return text
-        found = self.desk.called(text, self.language)
-        if found != text:
-            return found
+        own = self.desk.heading.words.get(self.language, {})
+        if text in own:
+            return own[text]
         inner = catalog(self.language).get(text)
         if inner is not None:
             return inner
