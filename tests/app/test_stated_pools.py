@@ -44,6 +44,18 @@ def test_what_is_kept_back_is_told_apart(tmp_path: Path, clock: SimulatedClock) 
     system.close()
 
 
+def test_a_pool_that_may_not_be_relet_sells_nothing_for_a_reason_of_its_own(
+    tmp_path: Path, clock: SimulatedClock
+) -> None:
+    stated = {"tenure": "leased_in", "relet": False, "reserve": 3, "failure_reserve": 2}
+    system, pool_id = system_of(tmp_path, clock, stated)
+    assert withheld(system, pool_id) == {"not_relet": 20}
+    assert system.surplus.ladder(pool_id).total == 0
+    system.close()
+    with pytest.raises(ValueError, match="use reserve instead"):
+        system_of(tmp_path / "owned", clock, {"relet": False})
+
+
 def test_nothing_is_sold_over_maintenance(tmp_path: Path, clock: SimulatedClock) -> None:
     def away(start: datetime, count: int) -> dict[str, Any]:
         return {"start": start, "end": start + timedelta(hours=6), "accelerators": count, "reason": "new cooling"}

@@ -102,6 +102,16 @@ def test_with_no_history_nothing_firm_and_half_of_the_rest(store: Store, clock: 
     assert "cold_start" in {item.reason_code for rung in ladder.rungs for item in rung.withheld}
 
 
+def test_a_leased_in_pool_that_may_not_be_relet_sells_nothing_and_says_so(store: Store, clock: SimulatedClock) -> None:
+    Demand(store).record_samples("pool_a", [Sample(clock.now(), 8, 0)])
+    facts = PoolFacts("pool_a", "leased", 8, never_sell=8, relet=False)
+    ladder = surplus(store, clock, facts).ladder("pool_a")
+    assert_whole(ladder)
+    assert ladder.total == 0
+    for rung in ladder.rungs:
+        assert [(item.count, item.reason_code) for item in rung.withheld] == [(8, "not_relet")]
+
+
 def test_without_a_fresh_sample_nothing_is_sold(store: Store, clock: SimulatedClock) -> None:
     demand = Demand(store)
     service = surplus(store, clock, PoolFacts("pool_a", "made", 8))

@@ -120,6 +120,10 @@ class PoolSettings(Section):
     tenure: Literal["owned", "leased_in"] = Field(
         default="owned", description="whether the accelerators are owned, or leased from others"
     )
+    relet: bool = Field(
+        default=True,
+        description="whether the terms of a leased-in pool allow it to be sold to others; false: nothing of it is",
+    )
     reserve: int = Field(default=0, ge=0, description="accelerators never sold")
     failure_reserve: int = Field(default=0, ge=0, description="spare accelerators for failures, not sold")
     patience_s: int = Field(
@@ -139,6 +143,14 @@ class PoolSettings(Section):
     prometheus: PrometheusSettings | None = None
     feed: FeedSettings | None = None
     maintenance: tuple[MaintenanceSettings, ...] = Field(default=(), max_length=1_000)
+
+    @model_validator(mode="after")
+    def _owned_pools_may_be_sold(self) -> PoolSettings:
+        if not self.relet and self.tenure != "leased_in":
+            raise ValueError(
+                f'pool {self.name}: relet = false is for a pool with tenure = "leased_in"; use reserve instead'
+            )
+        return self
 
     @model_validator(mode="after")
     def _one_feed(self) -> PoolSettings:

@@ -81,6 +81,8 @@ class PoolFacts:
     patience_s: int = 0
     blocks: tuple[StandingBlock, ...] = ()
     pauses: bool = True
+    relet: bool = True
+    """False where the pool is leased in on terms that forbid selling it to others: `never_sell` is then all of it."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.patience_s <= PATIENCE_S_MAX:
@@ -147,6 +149,7 @@ class Withheld:
 
 REASONS: dict[str, str] = {
     "never_sell": "the operator's setting",
+    "not_relet": "leased in on terms that do not allow them to be sold to others",
     "failure_reserve": "kept for accelerators that fail",
     "not_working": "do not work now, by the latest sample",
     "quarantined": "in quarantine: what a lease left there is not proved gone",

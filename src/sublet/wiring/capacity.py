@@ -112,12 +112,14 @@ class Capacity:
         pool = self._fleet.pool(pool_id, connection)
         stated = stated_of(pool)
         now = self._clock.now()
+        capacity, kept = pool.capacity(now), self._floors(connection, pool.id) + stated.reserve
         return PoolFacts(
             pool.id,
             pool.name,
-            pool.capacity(now),
-            never_sell=self._floors(connection, pool.id) + stated.reserve,
-            failure_reserve=stated.failure_reserve,
+            capacity,
+            never_sell=kept if stated.relet else capacity,
+            failure_reserve=stated.failure_reserve if stated.relet else 0,
+            relet=stated.relet,
             absences=self._absences(connection, pool, now),
             quarantined=leases_sql.quarantined_count(connection, pool.id),
             reclaims=tuple(

@@ -32,6 +32,7 @@ class StatedPool:
     maintenance: tuple[MaintenanceSettings, ...] = ()
     patience_s: int = 0
     patience_times_a_day: int = PATIENCE_TIMES_A_DAY
+    relet: bool = True
 
 
 def stated_of(pool: Pool) -> StatedPool:
@@ -48,7 +49,7 @@ def stated_of(pool: Pool) -> StatedPool:
     ]
     reserve, spare, patience_s = (told.get(name, 0) for name in ("reserve", "failure_reserve", "patience_s"))
     times = told.get("patience_times_a_day", PATIENCE_TIMES_A_DAY)
-    return StatedPool(reserve, spare, tuple(maintenance), patience_s, times)
+    return StatedPool(reserve, spare, tuple(maintenance), patience_s, times, bool(told.get("relet", True)))
 
 
 def served_elsewhere(pool: Pool, connection: Connection, now: datetime) -> int | None:
@@ -63,6 +64,7 @@ def served_elsewhere(pool: Pool, connection: Connection, now: datetime) -> int |
 
 def _terms(stated: PoolSettings) -> dict[str, Any]:
     return {
+        "relet": stated.relet,
         "reserve": stated.reserve,
         "failure_reserve": stated.failure_reserve,
         "patience_s": stated.patience_s,

@@ -182,6 +182,11 @@ def _first_steps(
     absences, claims, reclaims = words
     return [
         (
+            0.0 if not facts.relet else float(facts.capacity),
+            "not_relet",
+            lambda count: f"{count} leased in on terms that do not allow them to be sold to others",
+        ),
+        (
             facts.capacity - facts.never_sell,
             "never_sell",
             lambda count: f"{count} reserved by the operator or for model replicas",
