@@ -96,6 +96,7 @@ BOUNDED: dict[str, str] = {
     "/v1/credit-notes/{note_id}": "one document: its lines are those of the invoice that it corrects",
     "/v1/owed": "one document: its lines are products and projects of what is not invoiced yet",
     "/v1/statements": "one document: at most 10,000 movements of one month",
+    "/v1/revenue": "a report: one entry for each of at most 60 months and each currency",
     "/v1/ledger/health": "the 10 oldest events that wait",
     "/v1/demand/{pool_id}/forecast": "as many horizons as the request names",
     "/v1/surplus/{pool_id}": "one rung for each class and window length",

@@ -16,8 +16,8 @@ def revenue_routes(routes: APIRouter, ledger: Ledger, require: Require) -> None:
 
     @routes.get("/v1/revenue", dependencies=[Depends(require("books:read"))])
     def read_revenue(since: str, until: str = "", organization_id: str = "") -> wire.Revenue:
-        """Revenue, deferred revenue, and contract balances by month and currency: of months `since` to `until` (as `since` without
-        it), of one organization or of all."""
+        """Show revenue, deferred revenue and contract balances by month and currency, of one organization or of all. The months
+        are `since` through `until`. Without `until`, the report covers one month."""
         with ledger.store.read() as connection:
             owners = [ledger.party(connection, organization_id).id] if organization_id else None
             percent = Fraction(ledger.expected_breakage_percent)
