@@ -165,6 +165,30 @@ def test_keys_are_made_once_shown_once_and_revoked(console: Console) -> None:
     assert browser.client.get("/v1/whoami", headers=headers).status_code == 401
 
 
+def test_a_person_s_key_ends_with_the_membership_and_a_service_s_does_not(console: Console) -> None:
+    accounts, people = console.system.accounts, console.system.people
+    acme = accounts.organization("acme")
+    made = people.invite(acme, "bob@example.com", "customer_admin", "test")
+    bob_id = people.accept(made.secret, "Bob", GOOD, "").id
+    bob = Browser(console.api)
+    assert bob.sign_in("bob@example.com").status_code == 303
+    bob.send("/keys", "create", name="laptop", belongs_to="person")
+    bob.send("/keys", "create", name="pipeline", belongs_to="organization")
+
+    def held() -> dict[str, Any]:
+        return {key.name: key for key in accounts.keys(acme.id)}
+
+    assert (held()["laptop"].person_id, held()["laptop"].created_by) == (bob_id, bob_id)
+    assert (held()["pipeline"].person_id, held()["pipeline"].created_by) == ("", bob_id)
+    assert console.browsers["acme"].send("/people", "remove", person=bob_id).status_code == 303
+    assert held()["laptop"].revoked_at is not None and held()["pipeline"].revoked_at is None
+    page = console.browsers["acme"].get("/keys")
+    assert "laptop" in page and "the organization" in page
+    operator = console.browsers["operator"]
+    operator.send(f"/organizations/{acme.id}/keys", "create", name="for them", belongs_to="person")
+    assert held()["for them"].person_id == "", "nobody owns a key of an organization they are not in"
+
+
 def test_dangerous_acts_ask_for_the_password_again(console: Console) -> None:
     browser = console.browsers["acme"]
     console.world.clock.advance(601)

@@ -92,7 +92,10 @@ def _key_routes(routes: APIRouter, accounts: Accounts, require: Require) -> None
         owner = owned(accounts, actor, organization)
         allowed = allowed_of(body.limits) if body.limits is not None else None
 
+        made = accounts.holds("", actor.id)
+
         def limit(connection: Connection, key: ApiKey) -> None:
+            made(connection, key)
             if allowed is not None:
                 limits.create_for(connection, actor.require("limits:write"), key, allowed)
 

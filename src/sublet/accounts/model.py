@@ -72,7 +72,7 @@ class LiveKey:
 @dataclass(frozen=True, slots=True)
 class ApiKey:
     """A key as the database knows it: its SHA-256 alone, and the last four characters as a hint for people. What is used
-    with it counts for its `project`, if it has one."""
+    with it counts for its `project`, if it has one. It belongs to a person, whose membership it ends with, or to the organization."""
 
     id: str
     organization_id: str
@@ -84,6 +84,8 @@ class ApiKey:
     revoked_at: datetime | None
     project: str = ""
     role: str = ""
+    person_id: str = ""
+    created_by: str = ""
 
     def usable(self, now: datetime) -> bool:
         return self.revoked_at is None and (self.expires_at is None or now < self.expires_at)

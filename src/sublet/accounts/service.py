@@ -138,6 +138,14 @@ class Accounts:
         self._store.write(write)
         return key, secret
 
+    def holds(self, person_id: str, created_by: str) -> Callable[[Connection, ApiKey], None]:
+        """For `also` of `create_key`: the key belongs to that person, or to the organization where the id is empty."""
+
+        def hold(connection: Connection, key: ApiKey) -> None:
+            sql.set_holder(connection, key.id, person_id, created_by)
+
+        return hold
+
     def keys(self, organization_id: str) -> list[ApiKey]:
         with self._store.read() as connection:
             return sql.keys_of(connection, organization_id)

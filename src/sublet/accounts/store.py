@@ -135,6 +135,19 @@ def revoke(connection: Connection, key_id: str, at: datetime, organization_id: s
     return done.rowcount == 1
 
 
+def set_holder(connection: Connection, key_id: str, person_id: str, created_by: str) -> None:
+    """Whom a key belongs to, empty for the organization, and who made it."""
+    mine = api_keys.c.id == key_id
+    connection.execute(update(api_keys).where(mine).values(person_id=person_id, created_by=created_by[:40]))
+
+
+def revoke_held(connection: Connection, person_id: str, organization_id: str, at: datetime) -> int:
+    """Revoke the keys that belong to a person in an organization; how many there were."""
+    mine = (api_keys.c.person_id == person_id) & (api_keys.c.organization_id == organization_id)
+    done = connection.execute(update(api_keys).where(mine, api_keys.c.revoked_at.is_(None)).values(revoked_at=at))
+    return done.rowcount
+
+
 def _organization(row: Row[Any]) -> Organization:
     return Organization(row.id, row.name, row.kind, row.currency, row.timezone, row.status, row.created_at)
 
@@ -151,4 +164,6 @@ def _key(row: Row[Any]) -> ApiKey:
         row.revoked_at,
         row.project,
         row.role,
+        row.person_id,
+        row.created_by,
     )

@@ -11,10 +11,12 @@ from sublet.accounts.people.service import People
 from sublet.accounts.permissions import ROLES, ROLES_BY_KIND, SCOPES
 from sublet.accounts.service import Accounts
 from sublet.console.page import Act, Drawn, Go, Screen, Visit
-from sublet.store.paging import PageRequest
+from sublet.store.paging import Page, PageRequest
 from sublet.values.errors import InvalidInputError
 
 SHOWN_MAX = 100
+NAMED_MAX = 200
+"""Members whose names are shown beside their keys; of others, the id is."""
 DAYS = (7, 30, 90, 365)
 KEYS, PEOPLE, ORGANIZATIONS = "/keys", "/people", "/organizations"
 
@@ -69,7 +71,7 @@ class Running:
         def show(visit: Visit) -> Drawn:
             owner = whose(visit)
             page = self._accounts.key_page(owner.id, PageRequest(SHOWN_MAX, visit.query.get("after")))
-            return _drawn_keys(visit, owner, page.items, page.next, None)
+            return self._drawn_keys(visit, owner, page, None)
 
         def create(visit: Visit) -> Drawn:
             owner, form = whose(visit), visit.form
@@ -77,11 +79,18 @@ class Running:
             scopes = [form.text("scope")] if form.text("scope") else None
             days = form.number("days", "days") if form.text("days") else 0
             expires_at = visit.at + timedelta(days=days) if days else None
+            mine = form.text("belongs_to") == "person" and owner.id == visit.session.organization.id
             key, secret = self._accounts.create_key(
-                owner.id, form.text("name"), scopes, expires_at, form.text("project"), role
+                owner.id,
+                form.text("name"),
+                scopes,
+                expires_at,
+                form.text("project"),
+                role,
+                also=self._accounts.holds(visit.actor.person_id if mine else "", visit.actor.id),
             )
             page = self._accounts.key_page(owner.id, PageRequest(SHOWN_MAX))
-            return _drawn_keys(visit, owner, page.items, page.next, IssuedKey(key, secret))
+            return self._drawn_keys(visit, owner, page, IssuedKey(key, secret))
 
         def revoke(visit: Visit) -> Go:
             owner = whose(visit)
@@ -93,6 +102,27 @@ class Running:
             "revoke": Act("keys:write", revoke),
         }
         return Screen(path, label, "keys:read", show, acts, everywhere=everywhere)
+
+    def _drawn_keys(self, visit: Visit, owner: Organization, page: Page[ApiKey], issued: IssuedKey | None) -> Drawn:
+        own = owner.id == visit.session.organization.id
+        members = self._people.member_page(owner.id, PageRequest(NAMED_MAX)).items
+        return Drawn(
+            "keys.html",
+            {
+                "owner": owner,
+                "keys": page.items,
+                "next": page.next,
+                "path": KEYS if own else f"{ORGANIZATIONS}/{owner.id}/keys",
+                "roles": [(name, ROLES[name].meaning) for name in ROLES_BY_KIND[owner.kind]],
+                "scopes": [(name, SCOPES[name].meaning) for name in SCOPES_BY_KIND[owner.kind]],
+                "days": DAYS,
+                "issued": issued,
+                "names": {member.person.id: member.person.name for member in members},
+                "may_own": own and visit.session.person is not None,
+                "may_write": bool(visit.actor.may("keys:write")),
+                "at": visit.at,
+            },
+        )
 
     # -- people
 
@@ -167,26 +197,6 @@ class Running:
 
     def _resume(self, visit: Visit) -> Go:
         return Go(f"{ORGANIZATIONS}/{self._accounts.resume(visit.path['organization_id']).id}")
-
-
-def _drawn_keys(
-    visit: Visit, owner: Organization, keys: list[ApiKey], following: str | None, issued: IssuedKey | None
-) -> Drawn:
-    return Drawn(
-        "keys.html",
-        {
-            "owner": owner,
-            "keys": keys,
-            "next": following,
-            "path": KEYS if owner.id == visit.session.organization.id else f"{ORGANIZATIONS}/{owner.id}/keys",
-            "roles": [(name, ROLES[name].meaning) for name in ROLES_BY_KIND[owner.kind]],
-            "scopes": [(name, SCOPES[name].meaning) for name in SCOPES_BY_KIND[owner.kind]],
-            "days": DAYS,
-            "issued": issued,
-            "may_write": bool(visit.actor.may("keys:write")),
-            "at": visit.at,
-        },
-    )
 
 
 def _whole_link(visit: Visit, link: str) -> str:

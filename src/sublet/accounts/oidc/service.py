@@ -28,7 +28,7 @@ from sublet.accounts.oidc.provider import Provider
 from sublet.accounts.people import attempts
 from sublet.accounts.people import store as people_sql
 from sublet.accounts.people.model import PEOPLE_MAX, Person, Session, SignInLimitError, new_link_secret
-from sublet.accounts.people.sessions import Origin, Sessions, revoke_all
+from sublet.accounts.people.sessions import Origin, Sessions, leave
 from sublet.accounts.permissions import ROLES_BY_KIND
 from sublet.accounts.service import Accounts
 from sublet.config.identity import OidcProvider
@@ -229,8 +229,7 @@ class SignInElsewhere:
                 people_sql.set_role(connection, organization_id, person.id, role)
         for organization_id, by in given.items():
             if by == provider.name and organization_id not in wanted:
-                people_sql.remove_member(connection, organization_id, person.id)
-                revoke_all(connection, person.id, now, organization_id)
+                leave(connection, organization_id, person.id, now)
 
     def _wanted(
         self, connection: Connection, provider: Provider, groups: tuple[str, ...]

@@ -30,7 +30,7 @@ from sublet.accounts.people.model import (
     checked_person_name,
     new_link_secret,
 )
-from sublet.accounts.people.sessions import EMAIL_MAX, LISTED_MAX, revoke_all
+from sublet.accounts.people.sessions import EMAIL_MAX, LISTED_MAX, leave, revoke_all
 from sublet.accounts.permissions import ROLES_BY_KIND
 from sublet.accounts.service import Accounts
 from sublet.store.paging import Page, PageRequest
@@ -210,12 +210,11 @@ class People:
         return self._store.write(write)
 
     def remove(self, organization: Organization, person_id: str) -> None:
-        """Take a member out of an organization; their sessions there end. Raises NotFoundError, LastPersonError."""
+        """Take a member out of an organization; their sessions and own keys there end. Raises NotFoundError, LastPersonError."""
 
         def write(connection: Connection) -> None:
             self._refuse_leaderless(connection, organization, person_id, None)
-            sql.remove_member(connection, organization.id, person_id)
-            revoke_all(connection, person_id, self._store.clock.now(), organization.id)
+            leave(connection, organization.id, person_id, self._store.clock.now())
 
         self._store.write(write)
 

@@ -350,6 +350,13 @@ def _call(who: Acting | None, actor_id: str, organization_id: str, role: str) ->
         who.actor_id, who.organization_id, who.role = actor_id, organization_id, role
 
 
+def leave(connection: Connection, organization_id: str, person_id: str, now: datetime) -> None:
+    """Somebody is a member no longer: their sessions there end, and the keys that belong to them."""
+    sql.remove_member(connection, organization_id, person_id)
+    revoke_all(connection, person_id, now, organization_id)
+    accounts_sql.revoke_held(connection, person_id, organization_id, now)
+
+
 def _same(session: Session) -> Any:
     if session.person is not None:
         return sessions.c.person_id == session.person.id

@@ -17,6 +17,7 @@ organizations = Table(
     Column("created_at", Instant, nullable=False),
 )
 
+# A key belongs to a person of the organization (`person_id`), and ends with the membership, or to the organization itself.
 api_keys = Table(
     "api_keys",
     metadata,
@@ -31,6 +32,8 @@ api_keys = Table(
     Column("created_at", Instant, nullable=False),
     Column("expires_at", Instant, nullable=True),
     Column("revoked_at", Instant, nullable=True),
+    Column("person_id", String(40), nullable=False, server_default=""),
+    Column("created_by", String(40), nullable=False, server_default=""),
     Index(None, "organization_id"),
 )
 
