@@ -36,7 +36,8 @@ from sublet.ledger.exports import write_parquet
 from sublet.ledger.exports.charges import Charges, Span
 from sublet.ledger.exports.focus import focus_rows
 from sublet.ledger.model import UsageEvent
-from sublet.ledger.prices.book import PriceBook, book_from_dict, book_from_toml
+from sublet.ledger.prices.book import book_from_toml
+from sublet.ledger.prices.cards import card_from_dict
 from sublet.ledger.service import Ledger, new_budget
 from sublet.ledger.usage.cloudevents import BATCHED, read_request
 from sublet.store import Store
@@ -262,8 +263,7 @@ def terms(bench: Bench, count: int) -> dict[str, Any]:
     found: dict[str, Any] = {"organizations": len(organizations), "events": count}
     for month, (name, owners) in enumerate((("one", organizations[:1]), ("each", organizations))):
         bench.store.clock.set(START + timedelta(days=31 * month + 30))  # type: ignore[attr-defined]
-        book = _terms_of(bench, owners)
-        found[f"publish_{name}_s"] = round(timed(lambda book=book: bench.ledger.publish_prices(book))[0], 1)
+        found[f"publish_{name}_s"] = round(timed(lambda owners=owners: _agree(bench, owners))[0], 1)
         for first in range(0, count, 5000):
             events = events_for(organizations, first, min(5000, count - first))
             moved = [replace(e, id=f"{month}/{e.id}", at=e.at + timedelta(days=31 * month)) for e in events]
@@ -282,6 +282,16 @@ def terms(bench: Bench, count: int) -> dict[str, Any]:
     return found
 
 
+def own_terms(bench: Bench, count: int) -> dict[str, Any]:
+    """Rating and invoicing as in `rating`, where each organization has a rate card, a discount and a wallet of its own."""
+    bench.store.clock.set(START)  # type: ignore[attr-defined]
+    wall, _, _ = timed(lambda: _agree(bench, bench.organizations))
+    _prepay(bench, bench.organizations)
+    bench.store.clock.set(START + timedelta(days=30))  # type: ignore[attr-defined]
+    found = rating(bench, count) | {"cards_s": round(wall, 1)}
+    return {"rating": found, "prove": proving(bench)}
+
+
 def _many(bench: Bench, count: int) -> list[str]:
     """Organizations like the first one, written at once."""
     with bench.store.read() as connection:
@@ -292,22 +302,31 @@ def _many(bench: Bench, count: int) -> list[str]:
     return names
 
 
-def _terms_of(bench: Bench, owners: list[str]) -> PriceBook:
-    content = {name: list(entries) for name, entries in bench.ledger.prices().content.items() if name != "name"}
+def _agree(bench: Bench, owners: list[str]) -> None:
+    """A rate card for each of these customers: a price and a discount."""
     for number, owner in enumerate(owners):
-        own = {"organization": owner, "currency": "USD", "from": "2026-01-01T00:00:00Z"}
         price = {
             "id": f"own-{owner}",
             "meter": METERS[number % 3],
             "kind": "per_unit",
             "amount": "0.1",
             "per": 1_000_000,
+            "currency": "USD",
+            "from": "2026-01-01T00:00:00Z",
         }
-        discount = {"id": f"off-{owner}", "percent": str(1 + number % 40)}
-        if not any(entry["id"] == price["id"] for entry in content["prices"]):
-            content["prices"].append(own | price)
-            content.setdefault("discounts", []).append(discount | {"organization": owner, "from": own["from"]})
-    return book_from_dict(content, "terms")
+        discount = {"id": f"off-{owner}", "percent": str(1 + number % 40), "from": "2026-01-01T00:00:00Z"}
+        card = card_from_dict({"prices": [price], "discounts": [discount]}, owner, "bench")
+        bench.ledger.publishing.card(owner, card)
+
+
+def _prepay(bench: Bench, owners: list[str]) -> None:
+    """Ten dollars of prepaid money each."""
+    for owner in owners:
+        bench.store.write(
+            lambda connection, owner=owner: bench.ledger.credit(
+                connection, owner, 10 * 10**9, "bench", f"wallet {owner}", kind="prepaid"
+            )
+        )
 
 
 def proving(bench: Bench) -> dict[str, Any]:
@@ -416,6 +435,8 @@ def run_part(part: str, url: str, count: int) -> dict[str, Any]:
                 return intake(bench, min(count, 100_000), Path(folder))
             if part == "holds":
                 return holds(bench, 64, 5)
+            if part == "own":
+                return own_terms(bench, count)
             if part == "terms":
                 return terms(bench, min(count, 100_000))
             found = {"rating": rating(bench, count)}
@@ -449,7 +470,7 @@ def in_own_process(part: str, server: str, count: int) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--events", type=int, default=1_000_000)
-    parser.add_argument("--only", nargs="*", default=["intake", "holds", "books", "terms"])
+    parser.add_argument("--only", nargs="*", default=["intake", "holds", "books", "own", "terms"])
     parser.add_argument("--out", type=Path, default=ROOT / "bench" / "results" / "ledger.json")
     parser.add_argument("--part")
     parser.add_argument("--url", default="")

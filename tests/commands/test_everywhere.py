@@ -156,7 +156,7 @@ def verbs(service: Service, at: dict[str, str], out: Path) -> list[tuple[str, di
         ("block shrink {block} 1", {}), ("block widen {block} 1", {}), ("block withdraw {block}", {}),
         (f"maintenance add {pool.name} -n 1 --from 2030-01-01T00:00:00Z --to 2030-01-02T00:00:00Z --yes --json", {}),
         ("maintenance ls", {}), ("maintenance cancel mnt_1", {}),
-        (f"prices publish {at['prices']}", {}), ("prices show", {}),
+        (f"prices publish {at['prices']}", {}), ("prices show", {}), ("prices show --organization acme", {}),
         (f"ledger take {at['usage']}", {}), ("ledger rate", {}), ("ledger health", {}), ("ledger backlog", {}),
         ("ledger credit acme 5 --source s", {}), ("ledger credits acme", {}), ("ledger balance acme", {}),
         ("owe", {}), ("owe acme", {}), ("ledger invoice acme", {}), ("ledger invoices acme", {}), ("ledger show INV-1", {}),

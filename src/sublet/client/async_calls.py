@@ -926,6 +926,18 @@ class AsyncLedger:
         """`GET /v1/prices`"""
         return await self._call("ledger.read_prices")
 
+    async def read_card(self, organization_id: str) -> ledger.RateCard:
+        """`GET /v1/rate-cards/{organization_id}`"""
+        return await self._call("ledger.read_card", organization_id)
+
+    async def publish_card(
+        self, organization_id: str, body: bytes, content_type: str, *, if_match: str | None = None
+    ) -> ledger.RateCard:
+        """`PUT /v1/rate-cards/{organization_id}`"""
+        return await self._call(
+            "ledger.publish_card", organization_id, body=body, content_type=content_type, if_match=if_match
+        )
+
     async def publish_prices(
         self, body: bytes, content_type: str, *, if_match: str | None = None
     ) -> ledger.PricesPublished:

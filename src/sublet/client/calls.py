@@ -904,6 +904,18 @@ class Ledger:
         """`GET /v1/prices`"""
         return self._call("ledger.read_prices")
 
+    def read_card(self, organization_id: str) -> ledger.RateCard:
+        """`GET /v1/rate-cards/{organization_id}`"""
+        return self._call("ledger.read_card", organization_id)
+
+    def publish_card(
+        self, organization_id: str, body: bytes, content_type: str, *, if_match: str | None = None
+    ) -> ledger.RateCard:
+        """`PUT /v1/rate-cards/{organization_id}`"""
+        return self._call(
+            "ledger.publish_card", organization_id, body=body, content_type=content_type, if_match=if_match
+        )
+
     def publish_prices(self, body: bytes, content_type: str, *, if_match: str | None = None) -> ledger.PricesPublished:
         """`PUT /v1/prices`"""
         return self._call("ledger.publish_prices", body=body, content_type=content_type, if_match=if_match)

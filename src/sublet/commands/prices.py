@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sublet.client.remote import connect
+from sublet.client.remote import connect, organization_id
 from sublet.output import JsonFlag, print_json, print_rows, say
 from sublet.shown import Columns, per_text, price_text, short, time
 from sublet.values.clock import SystemClock, parse_time
@@ -42,10 +42,16 @@ def check_prices(
 @app.command("publish")
 def publish_prices(
     file: Annotated[Path, typer.Argument(help="A price book in TOML.", exists=True, dir_okay=False)],
+    organization: Annotated[
+        str, typer.Option(help="Publish it as the rate card of this organization, by id or name.")
+    ] = "",
     as_json: JsonFlag = False,
 ) -> None:
     """Make a price book the current one. Published entries may end, but not change or vanish; built-in prices end where it
-    has its own."""
+    has its own. With --organization, publish the rate card of one customer."""
+    if organization:
+        _publish_card(file, organization, as_json)
+        return
     _book(file)
     found = connect().document("ledger.publish_prices", body=file.read_bytes(), content_type="application/toml")
     if as_json:
@@ -57,16 +63,23 @@ def publish_prices(
 
 
 @app.command("show")
-def show_prices(as_json: JsonFlag = False) -> None:
-    """Show the current price book."""
-    book = connect().document("ledger.read_prices")
+def show_prices(
+    organization: Annotated[str, typer.Option(help="Show the rate card of this organization, by id or name.")] = "",
+    as_json: JsonFlag = False,
+) -> None:
+    """Show the current price book, or the rate card of one customer."""
+    client = connect()
+    book = client.document("ledger.read_prices")
+    if organization:
+        card = client.document("ledger.read_card", organization_id(client, organization))
+        book = card | {"units": book["units"]} if not as_json else card
     if as_json:
         print_json(book)
         return
     rows = [
         {
-            "what": price.get("description") or price["meter"],
-            "meter": price["meter"],
+            "what": price.get("description") or price.get("meter") or price["id"],
+            "meter": price.get("meter", ""),
             "match": ", ".join(f"{name} {value}" for name, value in sorted(price.get("match", {}).items())),
             "price": _price_text(price, book.get("units", {})),
             "for": price.get("organization"),
@@ -88,13 +101,30 @@ def show_prices(as_json: JsonFlag = False) -> None:
     print_rows(rows, columns, "no prices yet; publish a price book with `sublet prices publish FILE`")
 
 
+def _publish_card(file: Path, organization: str, as_json: bool) -> None:
+    from sublet.ledger.prices.cards import card_from_toml
+
+    client = connect()
+    owner = organization_id(client, organization)
+    try:
+        text = file.read_text()
+    except UnicodeDecodeError as error:
+        raise InvalidInputError(f"{file} is not UTF-8 text") from error
+    card_from_toml(text, owner, str(file))
+    found = client.document("ledger.publish_card", owner, body=text.encode(), content_type="application/toml")
+    if as_json:
+        print_json(found)
+    else:
+        say(f"version {found['version']} of the rate card of {organization} is current")
+
+
 def _is_ahead(moment: str | None) -> bool:
     return moment is not None and parse_time(moment) > SystemClock().now()
 
 
 def _price_text(price: Mapping[str, Any], units: Mapping[str, str]) -> str:
     """What a price says, in words: one amount, or each of its steps."""
-    unit, currency = units.get(price["meter"], "units"), price["currency"]
+    unit, currency = units.get(price.get("meter", ""), "units"), price["currency"]
     per = price.get("per", 1)
     if price["kind"] == "flat":
         return f"{price_text(price['amount'])} {currency} flat"

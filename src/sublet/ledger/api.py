@@ -25,6 +25,7 @@ from sublet.ledger.invoices.taxes import Profile
 from sublet.ledger.model import IntakeResult, amount_text
 from sublet.ledger.payments.api import settling_routes
 from sublet.ledger.payments.owing import owed
+from sublet.ledger.prices.api import card_routes
 from sublet.ledger.prices.book import BOOK_BYTES_MAX, book_from_toml, check
 from sublet.ledger.revenue.api import revenue_routes
 from sublet.ledger.service import Ledger, new_budget
@@ -78,6 +79,7 @@ def router(ledger: Ledger, require: Require) -> APIRouter:
     for part in (
         _usage_routes,
         _price_routes,
+        card_routes,
         _money_routes,
         _invoice_routes,
         _period_routes,
@@ -119,17 +121,19 @@ def _price_routes(routes: APIRouter, ledger: Ledger, require: Require) -> None:
     def read_prices(
         request: Request, actor: Annotated[Actor, Depends(require("prices:read"))]
     ) -> Tagged[wire.PriceBook]:
-        """Show the current price book: general prices and those of your organization."""
+        """Show the current price book: general prices, and those of your organization with its rate card."""
         book = ledger.prices()
+        card = None if actor.everywhere else book.card(actor.organization_id)
         content = dict(book.content)
         for section in ("prices", "discounts", "commitments"):
             mine = ("", actor.organization_id)
             entries = content.get(section, [])
             content[section] = [entry for entry in entries if actor.everywhere or entry.get("organization", "") in mine]
-        state = book.state if actor.everywhere else [book.state, actor.organization_id]
+            content[section] += card.content.get(section, []) if card else []
+        state = book.state if actor.everywhere else [book.state, actor.organization_id, card.version if card else 0]
         units = {meter.name: meter.unit for meter in METERS.values()}
         return shown(
-            request, wire.PriceBook, {"version": book.version, "name": book.name, "units": units, **content}, state
+            request, wire.PriceBook, {"version": book.state, "name": book.name, "units": units, **content}, state
         )
 
     @routes.put("/v1/prices", dependencies=[Depends(require("prices:write"))], openapi_extra=_PRICES_BODY)

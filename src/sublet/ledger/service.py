@@ -47,8 +47,8 @@ from sublet.ledger.prices.terms import Price
 from sublet.ledger.proof.findings import Proof
 from sublet.ledger.proof.health import health_of
 from sublet.ledger.proof.prover import Prover
+from sublet.ledger.publishing import Publishing
 from sublet.ledger.rating.batches import BATCH_DEFAULT, Rating, RatingReport, RerateReport
-from sublet.ledger.rating.fixed import publish_fixed
 from sublet.ledger.store import RATING
 from sublet.ledger.usage import dismissals
 from sublet.ledger.usage.intake import Intake, Parties
@@ -94,6 +94,8 @@ class Ledger:
         self.settling = Settling(store, self._parties, self._wallets, tax_relief=bad_debt_tax_relief)
         """Credit notes, and what else settles invoices than payments."""
         self._prover = Prover(self._parties, self._books, self._invoicing, self._wallets)
+        self.publishing = Publishing(store, self._parties, self._books)
+        """The price book and the rate cards of single customers."""
         self.lists = Lists(store, self._parties, self._wallets, self._spending)
 
     @property
@@ -199,21 +201,8 @@ class Ledger:
         return self._store.write(fence)
 
     def publish_prices(self, book: PriceBook, seen: Condition = ANY_STATE) -> int:
-        """Make `book` the current price book; its version. What new fees and commitments move in closed months is booked in the
-        first open one. Raises ConflictError where published terms changed, BackdatedError where that is not said,
-        PreconditionFailedError."""
-
-        def write(connection: Connection) -> int:
-            now = self._store.clock.now()
-            # The rater and the closing of months hold the same head: no month closes while its fees are caught up.
-            sql.lock_head(connection, RATING)
-            before = self._books.current(connection)
-            seen.require(before.state)
-            version = self._books.publish(connection, book, now)
-            publish_fixed(connection, before, self._books.read(connection, version), now)
-            return version
-
-        return self._store.write(write)
+        """Make `book` the current price book; its version. Raises what `Publishing.book` raises."""
+        return self.publishing.book(book, seen)
 
     def prices(self) -> PriceBook:
         with self._store.read() as connection:

@@ -26,6 +26,7 @@ from sublet.ledger.payments.wire import Refund as Refund
 from sublet.ledger.payments.wire import RefundList as RefundList
 from sublet.ledger.payments.wire import UndoneNetting as UndoneNetting
 from sublet.ledger.payments.wire import WriteOff as WriteOff
+from sublet.ledger.prices.wire import RateCard as RateCard
 from sublet.ledger.revenue.wire import Revenue as Revenue
 from sublet.values.moments import Moment
 from sublet.values.wire import LINE, LINES, Amount, Flag, Whole, answer, body

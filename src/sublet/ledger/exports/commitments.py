@@ -14,12 +14,11 @@ OPEN_END = datetime(9999, 1, 1, tzinfo=UTC)
 
 
 def commitment_rows(charges: Charges) -> Iterator[Mapping[str, Any]]:
-    """One row for each commitment of the current price book."""
+    """One row for each commitment of the current price book and of rate cards."""
     with charges.store.read() as connection:
         book = charges.books.current(connection)
-    for entry in book.commitments:
-        if charges.organization_id not in ("", entry.organization):
-            continue
+    owners = dict.fromkeys(book.committed()) if not charges.organization_id else [charges.organization_id]
+    for entry in (entry for owner in owners for entry in book.commitments_of(owner)):
         yield {
             "BillingCurrency": entry.currency,
             "ContractCommitmentCategory": "Spend",

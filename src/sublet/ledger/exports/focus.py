@@ -162,7 +162,7 @@ class _Writer:
         self._charges = charges
         self._version = version
         with charges.store.read() as connection:
-            self._commitments = charges.books.current(connection).commitments
+            self._book = charges.books.current(connection)
         self._kinds: dict[tuple[Any, ...], _Kind] = {}
 
     def usage(self, found: _Sum, number: str | None) -> dict[str, Any] | None:
@@ -343,8 +343,8 @@ class _Writer:
     def _apply_commitment(self, row: dict[str, Any], party: Party, product: str, at: datetime, nano: int) -> None:
         if self._version == "1.2":
             return
-        for entry in self._commitments:
-            mine = entry.organization == party.id and entry.product in ("", product)
+        for entry in self._book.commitments_of(party.id):
+            mine = entry.product in ("", product)
             if mine and entry.valid_from <= at and (entry.valid_until is None or at < entry.valid_until):
                 self._apply(row, entry.id, decimal_from_nano(nano))
                 return

@@ -154,7 +154,7 @@ def _rated(
             into[4] += int(row[9])
     lines = []
     for (rate_id, start), (version, steps, nano, list_nano, events) in sums.items():
-        meter, described, unit_price = _described(connection, books, rate_id, version)
+        meter, described, unit_price = _described(connection, books, party, rate_id, version)
         used = month_of(from_micros(start), party.timezone).label
         if kind == "adjustment":
             described = f"{described} ({kind} for {used})"
@@ -177,9 +177,12 @@ def _rated(
     return lines
 
 
-def _described(connection: Connection, books: Books, rate_id: str, version: int) -> tuple[str, str, str]:
+def _described(connection: Connection, books: Books, party: Party, rate_id: str, version: int) -> tuple[str, str, str]:
     """The meter of a rate, what it is called, and its unit price where it has just one."""
     price_id, _, discount_id = rate_id.partition("~")
+    book = books.version(connection, version)
+    discount = book.discount_named(discount_id, party.id) if discount_id else None
+    less = f" less {fraction_text(discount.percent)} %" if discount else ""
     if price_id.startswith("agreed:"):
         _, resource, meter = price_id.split(":", 2)
         columns = agreed_prices.c
@@ -187,23 +190,15 @@ def _described(connection: Connection, books: Books, rate_id: str, version: int)
             select(agreed_prices).where(columns.resource == resource, columns.meter == meter)
         ).one()
         price_text = f"{plain(row.amount_nano)} {row.currency} per {row.per_units} {METERS[meter].unit}"
-        return meter, f"{resource}, as agreed", price_text + _discount_text(connection, books, discount_id, version)
-    book = books.version(connection, version)
-    price = next(entry for entry in book.prices if entry.id == price_id)
+        return meter, f"{resource}, as agreed", price_text + less
+    price = book.price_named(price_id, party.id)
+    assert price is not None
     unit = price.tariff.unit_price()
     price_text = ""
     if unit is not None:
         per_nano = unit * price.per * METERS[price.meter].steps_per_unit
         price_text = f"{fraction_text(per_nano / NANO)} {price.currency} per {price.per} {METERS[price.meter].unit}"
-    return price.meter, price.description, price_text + _discount_text(connection, books, discount_id, version)
-
-
-def _discount_text(connection: Connection, books: Books, discount_id: str, version: int) -> str:
-    if not discount_id:
-        return ""
-    book = books.version(connection, version)
-    discount = next(entry for entry in book.discounts if entry.id == discount_id)
-    return f" less {fraction_text(discount.percent)} %"
+    return price.meter, price.description, price_text + less
 
 
 def _fixed(connection: Connection, party: Party, numbers: Sequence[int]) -> list[Line]:

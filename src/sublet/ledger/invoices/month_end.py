@@ -54,10 +54,10 @@ def _begins(connection: Connection, ledger: Ledger) -> dict[str, datetime]:
     query = select(transactions.c.organization_id, earliest.label("first")).group_by(transactions.c.organization_id)
     begins: dict[str, datetime] = {row.organization_id: row.first for row in connection.execute(query)}
     book = ledger.books.current(connection)
-    agreed: list[Fee | Commitment] = [*book.fees, *book.commitments]
-    for entry in agreed:
-        known = directory.organization(connection, entry.organization)
+    for organization_id in sorted(set(book.committed())):
+        known = directory.organization(connection, organization_id)
         if known is not None:
-            first = max(entry.valid_from, known.created_at)
+            agreed: list[Fee | Commitment] = [*book.fees_of(known.id), *book.commitments_of(known.id)]
+            first = max(min(entry.valid_from for entry in agreed), known.created_at)
             begins[known.id] = min(begins.get(known.id, first), first)
     return begins

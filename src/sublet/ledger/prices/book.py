@@ -7,10 +7,10 @@ import json
 import tomllib
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import pairwise
-from typing import Any
+from typing import Any, Protocol
 
 from sublet.ledger.prices.fields import Fields
 from sublet.ledger.prices.tariffs import Tariff
@@ -30,6 +30,7 @@ from sublet.values.errors import ConflictError, InvalidInputError
 BOOK_BYTES_MAX = 4 * 2**20
 ENTRIES_MAX = 20_000
 CHAIN_LENGTH_MAX = 120
+DIGESTS_MAX = 100_000
 AGREED = "agreed:"
 """How the ids of prices begin that were agreed for one resource."""
 BUILT_IN = "settings-"
@@ -83,6 +84,18 @@ class Finding:
         return {"severity": self.severity, "where": self.where, "message": self.message}
 
 
+class OwnTerms(Protocol):
+    """The rate cards of single customers."""
+
+    def at(self, organization_id: str, version: int) -> PriceBook | None:
+        """The card of a customer as of a version."""
+        ...
+
+    def owners(self, version: int) -> Iterator[str]:
+        """Customers that had a card as of a version."""
+        ...
+
+
 @dataclass(frozen=True)
 class PriceBook:
     """One version of all prices. Immutable: publishing makes a new version."""
@@ -94,6 +107,10 @@ class PriceBook:
     discounts: tuple[Discount, ...] = ()
     commitments: tuple[Commitment, ...] = ()
     content: Mapping[str, Any] = field(default_factory=dict)
+    cards: OwnTerms | None = field(default=None, compare=False)
+    """What was agreed with single customers, in versions that count on together with the book's."""
+    general_version: int | None = None
+    """The version at which the book itself was published, where that is another one."""
     _priced: dict[tuple[str, str, str], list[Price]] = field(default_factory=dict, compare=False)
     _discounted: dict[str, list[Discount]] = field(default_factory=dict, compare=False)
     _terms: dict[str, list[str]] = field(default_factory=dict, compare=False)
@@ -103,9 +120,11 @@ class PriceBook:
     @property
     def state(self) -> int:
         """What tells this book from every other one: a version is published once and never changed."""
-        return self.version
+        return self.version if self.general_version is None else self.general_version
 
     def __post_init__(self) -> None:
+        if self._named:
+            return
         for price in self.prices:
             self._priced.setdefault((price.organization, price.meter, price.currency), []).append(price)
         for found in self._priced.values():
@@ -117,35 +136,79 @@ class PriceBook:
             self._named[entry.id] = entry
             self._terms.setdefault(entry.organization, []).append(f"{entry.id} {entry.valid_until} {entry.content}")
 
+    def at(self, version: int, cards: OwnTerms) -> PriceBook:
+        """The same book as of a later version, with the cards of that."""
+        return replace(self, version=version, cards=cards, general_version=self.state)
+
+    def card(self, organization: str) -> PriceBook | None:
+        """The rate card of an organization, None where it has none."""
+        return self.cards.at(organization, self.version) if self.cards is not None and organization else None
+
+    def fees_of(self, organization: str) -> list[Fee]:
+        """The fees of an organization."""
+        card = self.card(organization)
+        return [*(fee for fee in self.fees if fee.organization == organization), *(card.fees if card else ())]
+
+    def commitments_of(self, organization: str) -> list[Commitment]:
+        """The commitments of an organization."""
+        card = self.card(organization)
+        mine = [entry for entry in self.commitments if entry.organization == organization]
+        return [*mine, *(card.commitments if card else ())]
+
+    def committed(self) -> Iterator[str]:
+        """Organizations that have fees or commitments, some more than once."""
+        agreed: tuple[Fee | Commitment, ...] = (*self.fees, *self.commitments)
+        yield from (entry.organization for entry in agreed)
+        for organization in self.cards.owners(self.version) if self.cards is not None else ():
+            card = self.card(organization)
+            if card is not None and (card.fees or card.commitments):
+                yield organization
+
     def terms_of(self, organization: str) -> str:
         """SHA-256 over everything that decides on an organization's rates: its own entries and everybody's."""
-        known = self._digests.get(organization)
+        card = self.card(organization)
+        key = f"{organization} {card.version}" if card else organization
+        known = self._digests.get(key)
         if known is None:
-            own = "\n".join(self._terms.get(organization, ()))
+            own = "\n".join([*self._terms.get(organization, ()), *(card._terms.get(organization, ()) if card else ())])
             before = self.terms_of("") if organization else ""
             known = hashlib.sha256(f"{before}\n{own}".encode()).hexdigest()
-            self._digests[organization] = known
+            if len(self._digests) >= DIGESTS_MAX:
+                self._digests.clear()
+            self._digests[key] = known
         return known
 
-    def price_named(self, identifier: str) -> Price | None:
-        """The price of that id."""
-        found = self._named.get(identifier)
+    def price_named(self, identifier: str, organization: str = "") -> Price | None:
+        """The price of that id, also of an organization's card."""
+        found = self._entry(identifier, organization)
         return found if isinstance(found, Price) else None
 
-    def discount_named(self, identifier: str) -> Discount | None:
-        """The discount of that id."""
-        found = self._named.get(identifier)
+    def discount_named(self, identifier: str, organization: str = "") -> Discount | None:
+        """The discount of that id, also of an organization's card."""
+        found = self._entry(identifier, organization)
         return found if isinstance(found, Discount) else None
+
+    def _entry(self, identifier: str, organization: str) -> Price | Discount | None:
+        found = self._named.get(identifier)
+        if found is not None:
+            return found
+        card = self.card(organization)
+        return card._named.get(identifier) if card else None
 
     def _prices(self, organization: str, meter: str, currency: str) -> Iterator[Price]:
         """An organization's own prices and everybody's, in the order in which the first that holds is taken."""
         if organization:
-            yield from self._priced.get((organization, meter, currency), ())
+            own = self._priced.get((organization, meter, currency), [])
+            card = self.card(organization)
+            more = card._priced.get((organization, meter, currency), []) if card else []
+            yield from sorted([*own, *more], key=lambda price: -len(price.match)) if own and more else own or more
         yield from self._priced.get(("", meter, currency), ())
 
     def _discounts(self, organization: str) -> Iterator[Discount]:
         if organization:
             yield from self._discounted.get(organization, ())
+            card = self.card(organization)
+            yield from card._discounted.get(organization, ()) if card else ()
         yield from self._discounted.get("", ())
 
     @property
@@ -212,6 +275,11 @@ def chain_of(price: Price) -> str:
 
 def book_from_toml(text: str, where: str) -> PriceBook:
     """Read a price book. Raises InvalidInputError that names the file, the entry and the field."""
+    return book_from_dict(parsed_toml(text, where), where)
+
+
+def parsed_toml(text: str, where: str) -> Mapping[str, Any]:
+    """TOML without binary fractions. Raises InvalidInputError."""
     if len(text.encode()) > BOOK_BYTES_MAX:
         raise InvalidInputError(f"{where} is larger than {BOOK_BYTES_MAX} bytes")
     try:
@@ -220,7 +288,7 @@ def book_from_toml(text: str, where: str) -> PriceBook:
         raise InvalidInputError(f"{where} is not TOML: {error}") from error
     except ValueError as error:
         raise InvalidInputError(f"{where}: {error}") from error
-    return book_from_dict(raw, where)
+    return raw
 
 
 def _no_float(text: str) -> Any:
@@ -345,6 +413,17 @@ def _commitment_overlaps(commitments: Sequence[Commitment]) -> list[Finding]:
                 if same and _overlap(first, second):
                     found.append(Finding("error", first.id, f"and {second.id} commit the same usage twice"))
     return found
+
+
+def ensure_no_overlap(entries: Sequence[Price | Fee | Discount | Commitment], card: PriceBook) -> None:
+    """Raises PriceOverlapError where entries of a customer hold for the same usage as its card's at the same time."""
+    both = PriceBook(
+        prices=tuple(entry for entry in (*entries, *card.prices) if isinstance(entry, Price)),
+        commitments=tuple(entry for entry in (*entries, *card.commitments) if isinstance(entry, Commitment)),
+    )
+    for finding in check(both):
+        if finding.severity == "error":
+            raise PriceOverlapError(f"{finding.where}: {finding.message}")
 
 
 def ensure_continues(before: PriceBook, after: PriceBook) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import threading
 from bisect import bisect_left, bisect_right
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from datetime import datetime
 from fractions import Fraction
 
@@ -20,10 +22,12 @@ from sublet.ledger.prices.book import (
     Rate,
     book_from_dict,
     ensure_continues,
+    ensure_no_overlap,
     entries_of,
     rate_under,
     with_built_in,
 )
+from sublet.ledger.prices.cards import Cards
 from sublet.ledger.prices.tariffs import Tariff
 from sublet.ledger.prices.terms import Commitment, Discount, Price
 from sublet.ledger.prices.tiers import Tier
@@ -32,6 +36,7 @@ from sublet.ledger.usage.meters import METERS
 from sublet.store.tables.ledger import agreed_prices, books, waiting
 from sublet.values.clock import EPOCH, format_time, from_micros, to_micros
 from sublet.values.errors import ConflictError, InvalidInputError, NotFoundError
+from sublet.values.etags import ANY_STATE, Condition
 from sublet.values.money import POSTING_NANO_MAX
 
 AGREED_CACHED_MAX = 200_000
@@ -40,6 +45,7 @@ TERMS_CACHED_MAX = 20_000
 KEYS_CACHED_MAX = 2_000
 """Meters and dimensions remembered for one customer."""
 BOOK_HEAD = "book"
+VERSIONS_CACHED_MAX = 10_000
 
 _Segments = tuple[list[int], list[Rate | None]]
 
@@ -48,7 +54,13 @@ class Books:
     """Every published version of the price book, and the prices agreed for single resources."""
 
     def __init__(self) -> None:
-        self._versions: dict[int, PriceBook] = {0: PriceBook()}
+        self._cards = Cards()
+        self._published: list[int] = [0]
+        """Versions at which the book itself was published, of those up to `_through`."""
+        self._through = 0
+        self._learning = threading.Lock()
+        self._general: dict[int, PriceBook] = {0: PriceBook()}
+        self._versions: OrderedDict[int, PriceBook] = OrderedDict({0: PriceBook()})
         self._known: OrderedDict[tuple[str, str], dict[tuple[str, str], _Segments]] = OrderedDict()
         self._agreed: dict[tuple[str, str], Price] = {}
         self.examined = 0
@@ -61,19 +73,47 @@ class Books:
     def version(self, connection: Connection, number: int) -> PriceBook:
         """Raises NotFoundError."""
         known = self._versions.get(number)
-        if known is None:
-            known = self._versions[number] = self.read(connection, number)
+        if known is not None:
+            return known
+        if number > self._through:
+            self._learn(connection, number)
+        general = self._published[bisect_right(self._published, number) - 1]
+        if general not in self._general:
+            self._general[general] = self._read(connection, general)
+        if len(self._versions) >= VERSIONS_CACHED_MAX:
+            self._versions.popitem(last=False)
+        known = self._versions[number] = self._general[general].at(number, self._cards)
         return known
 
-    def read(self, connection: Connection, number: int) -> PriceBook:
-        """A version as it lies in the database, not remembered: one that was published in a transaction that may yet fail.
+    def _learn(self, connection: Connection, number: int) -> None:
+        """Learn which versions up to `number` are of the book, and read those of cards."""
+        with self._learning:
+            after = books.c.version > self._through
+            columns = (books.c.version, books.c.organization_id)
+            query = select(*columns).where(after, books.c.version <= number).order_by(books.c.version)
+            rows = connection.execute(query).all()
+            if not rows or rows[-1].version != number:
+                raise NotFoundError(f"there is no version {number} of the price book")
+            contents = select(books.c.version, books.c.content).where(after, books.c.version <= number)
+            cards = {
+                row.version: row.content for row in connection.execute(contents.where(books.c.organization_id != ""))
+            }
+            for row in rows:
+                if row.version <= self._through:
+                    continue
+                if row.organization_id:
+                    self._cards.add(row.organization_id, row.version, cards[row.version])
+                else:
+                    self._published.append(row.version)
+                self._through = row.version
 
-        Raises NotFoundError.
-        """
-        content = connection.execute(select(books.c.content).where(books.c.version == number)).scalar()
-        if content is None:
-            raise NotFoundError(f"there is no version {number} of the price book")
+    def _read(self, connection: Connection, number: int) -> PriceBook:
+        content = connection.execute(select(books.c.content).where(books.c.version == number)).scalar_one()
         return book_from_dict(content, f"price book version {number}", number)
+
+    def read(self, connection: Connection, number: int) -> PriceBook:
+        """The book of a version that was published in a transaction that may yet fail: it is not remembered."""
+        return self._read(connection, number).at(number, self._cards)
 
     def publish(self, connection: Connection, book: PriceBook, now: datetime) -> int:
         """Make `book` the current version; the number it got. Publishing the same book again changes nothing.
@@ -86,14 +126,41 @@ class Books:
         before = self.current(connection)
         book = with_built_in(before, book)
         if before.version and before.sha256 == book.sha256:
-            return before.version
+            return before.state
         ensure_continues(before, book)
         _ensure_owners(connection, before, book)
+        _ensure_no_card_has(before, book, self._cards)
         number = before.version + 1
         connection.execute(
-            insert(books).values(version=number, published_at=now, content=book.content, sha256=book.sha256)
+            insert(books).values(
+                version=number, published_at=now, content=book.content, sha256=book.sha256, organization_id=""
+            )
         )
         return number
+
+    def publish_card(
+        self, connection: Connection, party: Party, card: PriceBook, now: datetime, seen: Condition = ANY_STATE
+    ) -> tuple[PriceBook, PriceBook, int]:
+        """Make `card` the rate card of a customer; everything before and after, and the card's version. Nothing of other customers is
+        read. Raises as `publish` does, and PreconditionFailedError."""
+        sql.lock_head(connection, BOOK_HEAD)
+        before = self.current(connection)
+        known = before.card(party.id)
+        seen.require(known.version if known else 0)
+        number = before.version + 1
+        after = before.at(number, _WithCard(self._cards, party.id, replace(card, version=number)))
+        if known is not None and known.sha256 == card.sha256:
+            return before, before, known.version
+        ensure_continues(known or PriceBook(), card)
+        _ensure_owners(connection, known or PriceBook(), card)
+        _ensure_fits(before, card, party)
+        content, digest = card.content, card.sha256
+        connection.execute(
+            insert(books).values(
+                version=number, published_at=now, content=content, sha256=digest, organization_id=party.id
+            )
+        )
+        return before, after, number
 
     def agree(
         self,
@@ -207,7 +274,7 @@ class Books:
         price_id, _, discount_id = rate_id.partition("~")
         prices = []
         for identifier in (price_id, list_id):
-            price = book.price_named(identifier)
+            price = book.price_named(identifier, party.id)
             if price is None and identifier.startswith(AGREED):
                 _, resource, meter = identifier.split(":", 2)
                 if (resource, meter) not in self._agreed:
@@ -216,7 +283,9 @@ class Books:
             if price is None:
                 raise NotFoundError(f"version {version} of the price book has no price {identifier!r}")
             prices.append(price)
-        return rate_under(prices[0], prices[1], book.discount_named(discount_id) if discount_id else None, version)
+        return rate_under(
+            prices[0], prices[1], book.discount_named(discount_id, party.id) if discount_id else None, version
+        )
 
     def _listed(self, book: PriceBook, party: Party, meter: str, dimensions: str, at: int) -> Rate | None:
         starts, rates = self._segments(book, party, meter, dimensions)
@@ -240,6 +309,53 @@ class Books:
             known[meter, dimensions] = segments
             self.examined += examined
         return segments
+
+
+@dataclass(frozen=True, slots=True)
+class _WithCard:
+    """Cards with one that is being published."""
+
+    cards: Cards
+    organization_id: str
+    card: PriceBook
+
+    def at(self, organization_id: str, version: int) -> PriceBook | None:
+        """The card of a customer as of a version."""
+        return self.card if organization_id == self.organization_id else self.cards.at(organization_id, version)
+
+    def owners(self, version: int) -> Iterator[str]:
+        """Customers that had a card as of a version, and this one."""
+        yield from (name for name in self.cards.owners(version) if name != self.organization_id)
+        yield self.organization_id
+
+
+def _ensure_fits(book: PriceBook, card: PriceBook, party: Party) -> None:
+    """Raises InvalidInputError where an entry of a card is in the book too, or holds beside one that the book has for the same
+    customer."""
+    ids = {entry.id for entry in entries_of(book)}
+    own = [entry for entry in entries_of(book) if entry.organization == party.id]
+    for entry in entries_of(card):
+        if entry.id in ids:
+            raise InvalidInputError(
+                f"the price book has an entry {entry.id!r} already; use another id in the rate card"
+            )
+    if own:
+        ensure_no_overlap(own, card)
+
+
+def _ensure_no_card_has(before: PriceBook, book: PriceBook, cards: Cards) -> None:
+    """Raises InvalidInputError where an entry that is new in `book` is in a rate card too, or holds beside one of its customer's."""
+    known = {entry.id for entry in entries_of(before)}
+    new = [entry for entry in entries_of(book) if entry.id not in known]
+    ids = cards.ids(before.version) if new else {}
+    for entry in new:
+        if entry.id in ids:
+            raise InvalidInputError(
+                f"the rate card of {ids[entry.id]} has an entry {entry.id!r} already; use another id"
+            )
+        card = before.card(entry.organization)
+        if card is not None:
+            ensure_no_overlap([entry], card)
 
 
 def _ensure_owners(connection: Connection, before: PriceBook, book: PriceBook) -> None:

@@ -87,7 +87,7 @@ def _changes(
     rows = {row.charge_id: row for row in connection.execute(statement)}
     dues = {due.charge_id: due for due in fixed_due(connection, book, party, used)}
     for charge_id in rows.keys() - dues.keys():
-        dues[charge_id] = _nothing(book, charge_id)
+        dues[charge_id] = _nothing(book, party.id, charge_id)
     for charge_id, due in sorted(dues.items()):
         row = rows.get(charge_id)
         if row is None and closed and due.from_open:
@@ -97,12 +97,12 @@ def _changes(
             yield due, posted, row.revision if row else 0
 
 
-def _nothing(book: PriceBook, charge_id: str) -> Due:
+def _nothing(book: PriceBook, owner: str, charge_id: str) -> Due:
     """A charge of which nothing is due any more."""
-    for fee in book.fees:
+    for fee in book.fees_of(owner):
         if fee.id == charge_id:
             return Due(charge_id, fee.description, "revenue.fees", 0)
-    named = {entry.id: entry.description for entry in book.commitments}
+    named = {entry.id: entry.description for entry in book.commitments_of(owner)}
     return Due(charge_id, named.get(charge_id, charge_id), "revenue.commitments", 0)
 
 
@@ -143,17 +143,30 @@ def publish_fixed(connection: Connection, before: PriceBook, after: PriceBook, n
     Raises BackdatedError, with the amounts, where an entry that reaches into closed months does not say that it may.
     """
     earlier: list[Fee | Commitment] = [*before.fees, *before.commitments]
-    known = {entry.id: entry for entry in earlier}
-    changed: dict[str, list[Fee | Commitment]] = defaultdict(list)
     current: list[Fee | Commitment] = [*after.fees, *after.commitments]
-    for entry in current:
-        old = known.get(entry.id)
-        if old is None or old.valid_until != entry.valid_until:
-            changed[entry.organization].append(entry)
+    changed: dict[str, list[Fee | Commitment]] = defaultdict(list)
+    for entry in _changed(earlier, current):
+        changed[entry.organization].append(entry)
     for organization_id, entries in changed.items():
         party = sql.party(connection, organization_id)
         if party is not None:
             _publish(connection, party, entries, after, now)
+
+
+def publish_card_fixed(
+    connection: Connection, party: Party, before: PriceBook, after: PriceBook, now: datetime
+) -> None:
+    """The same for the fees and commitments of one customer's rate card."""
+    earlier: list[Fee | Commitment] = [*before.fees_of(party.id), *before.commitments_of(party.id)]
+    current: list[Fee | Commitment] = [*after.fees_of(party.id), *after.commitments_of(party.id)]
+    entries = _changed(earlier, current)
+    if entries:
+        _publish(connection, party, entries, after, now)
+
+
+def _changed(earlier: list[Fee | Commitment], current: list[Fee | Commitment]) -> list[Fee | Commitment]:
+    known = {entry.id: entry for entry in earlier}
+    return [entry for entry in current if entry.id not in known or known[entry.id].valid_until != entry.valid_until]
 
 
 def _publish(
@@ -185,8 +198,8 @@ def fixed_due(
 ) -> list[Due]:
     """What each fee, and the commitments of each product together, come to in a month; with `usage` by product (nano-units) if it
     were that, else as it is in the books."""
-    fees = [entry for entry in book.fees if (entry.organization, entry.currency) == (party.id, party.currency)]
-    own = [entry for entry in book.commitments if (entry.organization, entry.currency) == (party.id, party.currency)]
+    fees = [entry for entry in book.fees_of(party.id) if entry.currency == party.currency]
+    own = [entry for entry in book.commitments_of(party.id) if entry.currency == party.currency]
     found: list[Due] = []
     for fee in fees:
         nano = _fee_of(fee, used)
@@ -285,7 +298,7 @@ def used_by_product(
 def adjustments_pending(connection: Connection, book: PriceBook, party: Party, used: Period) -> bool:
     """Whether usage of `used`, or of an earlier month of a term that ends in it, came late that no invoice has yet: its
     commitments are brought up to date with the next."""
-    terms = [entry for entry in book.commitments if entry.organization == party.id and entry.term_end is not None]
+    terms = [entry for entry in book.commitments_of(party.id) if entry.term_end is not None]
     ended = [entry for entry in terms if entry.valid_until and used.start < entry.valid_until <= used.end]
     since = min([used.start, *(entry.valid_from for entry in ended)])
     statement = (

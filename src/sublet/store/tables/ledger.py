@@ -98,6 +98,7 @@ books = Table(
     Column("published_at", Instant, nullable=False),
     Column("content", Json, nullable=False),
     Column("sha256", String(64), nullable=False),
+    Column("organization_id", _Id, nullable=False, server_default=""),
 )
 
 agreed_prices = Table(

@@ -1,0 +1,17 @@
+"""rate cards of single customers
+
+Revision 6c1d4e8a92b7, after b2af9f247466. Forward only: to go back, restore the backup from before.
+"""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "6c1d4e8a92b7"
+down_revision = "b2af9f247466"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    with op.batch_alter_table("ledger_books", schema=None) as batch_op:
+        batch_op.add_column(sa.Column("organization_id", sa.String(length=40), server_default="", nullable=False))
