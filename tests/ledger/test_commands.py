@@ -231,7 +231,8 @@ def test_the_settings_say_who_sends_invoices_and_which_tax_is_on_them(
     made = run("invoice", "acme", "--final", "--json")
     assert made["issuer"]["name"] == "Example Compute GmbH"
     assert (made["net"], made["total"]) == ("14.000000000", "15.160000000")  # 15.00 less 1.00, and 1.155 of tax
-    assert made["taxes"] == [{"name": "VAT", "percent": "8.25", "amount": "1.160000000"}]
+    [tax] = made["taxes"]
+    assert (tax["name"], tax["percent"], tax["amount"]) == ("VAT", "8.25", "1.160000000")
     # Another tax from now on leaves what was invoiced proven.
     monkeypatch.setenv("SUBLET_BILLING__TAX_PERCENT", "9")
     assert run("prove", "--json")["ok"]

@@ -60,16 +60,16 @@ def show(
 ) -> None:
     """Show a final invoice or credit note, or write it as a page, PDF, JSON, or e-invoice."""
     kind = "note" if invoice_id.upper().startswith(("CN-", "CRN_")) else "invoice"
-    document = connect().document(f"ledger.read_{kind}", invoice_id)
-    if factur_x:
-        if out is None or out.suffix != ".pdf":
-            raise InvalidInputError("--factur-x needs --out FILE.pdf")
-        from sublet.ledger.invoices.facturx import factur_x as written
-
-        out.write_bytes(written(document))
+    if factur_x and (out is None or out.suffix != ".pdf"):
+        raise InvalidInputError("--factur-x needs --out FILE.pdf")
+    client = connect()
+    if out is not None and out.suffix == ".pdf":
+        # Made where the issuer's logo and fonts are.
+        wanted = {"format": "factur-x" if factur_x else "pdf"}
+        out.write_bytes(b"".join(client.bytes(f"ledger.read_{kind}", invoice_id, query=wanted)))
         say(f"written to {out}")
         return
-    _show(document, out, as_json)
+    _show(client.document(f"ledger.read_{kind}", invoice_id), out, as_json)
 
 
 def _show(document: dict[str, Any], out: Path | None, as_json: bool) -> None:

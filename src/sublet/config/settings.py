@@ -118,13 +118,12 @@ class Billing(Section):
     issuer_street: str = Field(default="", max_length=200, description="street and house number of the issuer")
     issuer_postcode: str = Field(default="", max_length=40, description="postcode of the issuer")
     issuer_city: str = Field(default="", max_length=100, description="city of the issuer")
-    issuer_country: str = Field(
-        default="", pattern="^([A-Z]{2})?$", description="country of the issuer (ISO 3166-1), such as DE"
-    )
+    issuer_country: str = Field(default="", pattern="^([A-Z]{2})?$", description="country of the issuer, such as DE")
     issuer_vat_id: str = Field(default="", max_length=20, description="VAT ID of the issuer, such as DE123456789")
     issuer_email: str = Field(default="", max_length=200, description="whom customers ask about invoices")
     issuer_iban: str = Field(default="", max_length=40, description="account to pay invoices to, without spaces")
     issuer_bic: str = Field(default="", max_length=11, description="the BIC of that account's bank")
+    issuer_logo: Path | None = Field(default=None, description="PNG or SVG file of the issuer's logo, drawn on PDFs")
     tax_percent: Decimal | None = Field(
         default=None, ge=0, le=100, description="one tax on every invoice, in percent of its net amount, such as 19"
     )

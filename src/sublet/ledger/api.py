@@ -258,7 +258,7 @@ def _invoice_routes(routes: APIRouter, ledger: Ledger, require: Require) -> None
         """Show an invoice. `format` is `json`, `html`, `pdf`, or for an e-invoice, `ubl` or `factur-x` (a PDF/A-3 with
         embedded XML)."""
         document = _invoice_for(ledger, actor, invoice_id)
-        return document_response(wire.Invoice, document, format)
+        return document_response(wire.Invoice, document, format, ledger.logo)
 
     @routes.post("/v1/invoices/{invoice_id}/payments", status_code=201, dependencies=[made])
     def pay_invoice(invoice_id: str, body: NewPayment) -> wire.Invoice:

@@ -9,6 +9,7 @@ from fractions import Fraction
 
 from sublet.config.settings import Billing
 from sublet.ledger.invoices.details import AcceleratorsOf
+from sublet.ledger.invoices.logos import read_logo
 from sublet.ledger.invoices.parties import Issuer
 from sublet.ledger.invoices.taxes import FlatTax, Taxes, taxes_named
 from sublet.ledger.service import Ledger
@@ -27,6 +28,7 @@ def ledger_of(
         bad_debt_tax_relief=billing.bad_debt_tax_relief,
         grace=timedelta(hours=billing.grace_hours),
         expected_breakage_percent=billing.expected_breakage_percent or Decimal(0),
+        logo=read_logo(billing.issuer_logo) if billing.issuer_logo else None,
         accelerators_of=accelerators_of,
     )
 

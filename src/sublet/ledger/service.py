@@ -30,6 +30,7 @@ from sublet.ledger.invoices.invoicing import (
     invoices_of,
     stated,
 )
+from sublet.ledger.invoices.logos import Logo
 from sublet.ledger.invoices.parties import checked_profile
 from sublet.ledger.invoices.profiles import Terms, profile_of, set_profile
 from sublet.ledger.invoices.taxes import NoTax, Profile, Taxes
@@ -76,11 +77,14 @@ class Ledger:
         bad_debt_tax_relief: bool = True,
         grace: timedelta = timedelta(0),
         expected_breakage_percent: Decimal = Decimal(0),
+        logo: Logo | None = None,
         accelerators_of: AcceleratorsOf = lambda connection, resources: {},
     ) -> None:
         self._store = store
         self.grace = grace
         """How long after a month's end late usage is accepted before the month is invoiced."""
+        self.logo = logo
+        """The issuer's, on PDFs."""
         self.expected_breakage_percent = expected_breakage_percent
         """The share of prepaid money that is expected to expire unused."""
         self._parties = Parties()

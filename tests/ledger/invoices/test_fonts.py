@@ -85,3 +85,25 @@ def test_what_is_no_font_is_passed_over(tmp_path: Path) -> None:
     (tmp_path / "LiberationSans-Regular.ttf").write_bytes(b"")
     assert "To\n?" in text_of("Ł", tmp_path)
     assert faces_for("Ł", [str(tmp_path / "nowhere")]) == []
+
+
+def test_an_amount_beside_a_text_in_another_font_keeps_its_own(tmp_path: Path) -> None:
+    write_font(tmp_path / "DejaVuSans.ttf", LATIN)
+    write_font(tmp_path / "wqy-zenhei.ttc", "東京大阪")
+    told = document("東京")
+    told["lines"] = [line | {"description": "東京大阪東京大阪"} for line in told["lines"]]
+    said = PdfReader(io.BytesIO(invoice_pdf(told, [str(tmp_path)]))).pages[0].extract_text()
+    assert "東京大阪" in said and said.count("25.20") == 6
+
+
+def test_headings_are_bold_where_the_font_has_a_bold_face(tmp_path: Path) -> None:
+    write_font(tmp_path / "DejaVuSans.ttf", LATIN + "Ł")
+    write_font(tmp_path / "DejaVuSans-Bold.ttf", LATIN)
+    [face] = faces_for("Ł", [str(tmp_path)])
+    assert face.bold is None
+    other = tmp_path / "whole"
+    other.mkdir()
+    for name in ("DejaVuSans.ttf", "DejaVuSans-Bold.ttf"):
+        write_font(other / name, LATIN + "Ł")
+    [face] = faces_for("Ł", [str(other)])
+    assert face.bold == other / "DejaVuSans-Bold.ttf"

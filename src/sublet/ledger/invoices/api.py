@@ -9,6 +9,7 @@ from fastapi.responses import HTMLResponse
 from sublet.accounts.model import Actor, Require
 from sublet.ledger.invoices import wire
 from sublet.ledger.invoices.facturx import factur_x
+from sublet.ledger.invoices.logos import Logo
 from sublet.ledger.invoices.page import invoice_page
 from sublet.ledger.invoices.pdf import invoice_pdf
 from sublet.ledger.invoices.price_reductions import Wanted
@@ -21,24 +22,25 @@ from sublet.values.errors import InvalidInputError, NotFoundError
 from sublet.values.money import nano_from_decimal
 from sublet.values.wire import as_answer
 
-_FILES: dict[str, tuple[Callable[[dict[str, Any]], bytes], str, str]] = {
-    "pdf": (invoice_pdf, "application/pdf", "pdf"),
-    "factur-x": (factur_x, "application/pdf", "pdf"),
-    "ubl": (ubl_xml, "application/xml", "xml"),
+_FILES: dict[str, tuple[Callable[[dict[str, Any], Logo | None], bytes], str, str]] = {
+    "pdf": (lambda document, logo: invoice_pdf(document, logo=logo), "application/pdf", "pdf"),
+    "factur-x": (lambda document, logo: factur_x(document, logo=logo), "application/pdf", "pdf"),
+    "ubl": (lambda document, logo: ubl_xml(document), "application/xml", "xml"),
 }
 T = TypeVar("T")
 FORMATS = ("json", "html", *_FILES)
 Paged = Annotated[PageRequest, Depends(page_request)]
 
 
-def document_response(kind: type[T], document: dict[str, Any], format: str) -> T | Response:
-    """An invoice or credit note as `format`, one of FORMATS. Raises InvalidInputError for another, EInvoiceError."""
+def document_response(kind: type[T], document: dict[str, Any], format: str, logo: Logo | None) -> T | Response:
+    """An invoice or credit note as `format`, one of FORMATS; `logo` is the issuer's. Raises InvalidInputError for another format,
+    EInvoiceError."""
     if format == "html":
         return HTMLResponse(invoice_page(document))
     if format in _FILES:
         write, media_type, ending = _FILES[format]
         name = f'inline; filename="{document["number"]}.{ending}"'
-        return Response(write(document), media_type=media_type, headers={"content-disposition": name})
+        return Response(write(document, logo), media_type=media_type, headers={"content-disposition": name})
     if format != "json":
         raise InvalidInputError(f"format {format!r} must be one of {', '.join(FORMATS)}", field="format")
     return as_answer(kind, document)
@@ -62,7 +64,7 @@ def note_routes(routes: APIRouter, ledger: Ledger, require: Require) -> None:
         document = ledger.settling.note(note_id)
         if document["customer"]["organization_id"] != actor.organization_id and not actor.everywhere:
             raise NotFoundError(f"there is no credit note {note_id!r}")
-        return document_response(wire.CreditNote, document, format)
+        return document_response(wire.CreditNote, document, format, ledger.logo)
 
     @routes.post("/v1/invoices/{invoice_id}/credit-notes", status_code=201, dependencies=[made])
     def credit_invoice(invoice_id: str, body: NewCreditNote) -> wire.CreditNote:

@@ -14,6 +14,7 @@ from fpdf.enums import AssociatedFileRelationship, DocumentCompliance
 from sublet.ledger.invoices.cii import cii_xml
 from sublet.ledger.invoices.einvoice import EInvoiceError
 from sublet.ledger.invoices.fonts import FOLDERS, faces_for
+from sublet.ledger.invoices.logos import Logo
 from sublet.ledger.invoices.page import title_of
 from sublet.ledger.invoices.pdf import Paper, draw, texts_of
 from sublet.ledger.invoices.readable import readable
@@ -28,7 +29,7 @@ _PROPERTIES = (
 )
 
 
-def factur_x(document: Mapping[str, Any], folders: Sequence[str] = FOLDERS) -> bytes:
+def factur_x(document: Mapping[str, Any], folders: Sequence[str] = FOLDERS, *, logo: Logo | None = None) -> bytes:
     """A final invoice or credit note as Factur-X. Raises EInvoiceError, also where this machine has no font to embed, which PDF/A
     asks for."""
     xml = cii_xml(document)
@@ -38,7 +39,7 @@ def factur_x(document: Mapping[str, Any], folders: Sequence[str] = FOLDERS) -> b
     if not faces:
         raise EInvoiceError("a PDF/A embeds its fonts and there are none here; install DejaVu (fonts-dejavu-core)")
     paper = Paper(faces, read, enforce_compliance=DocumentCompliance.PDFA_3B)
-    draw(paper, read)
+    draw(paper, read, logo)
     paper.embed_file(
         bytes=xml,
         basename=FILE_NAME,

@@ -37,6 +37,15 @@ _KNOWN = (
     "Arial Unicode.ttf",
     "unifont.ttf",
 )
+_BOLD = {
+    "DejaVuSans.ttf": "DejaVuSans-Bold.ttf",
+    "NotoSans-Regular.ttf": "NotoSans-Bold.ttf",
+    "LiberationSans-Regular.ttf": "LiberationSans-Bold.ttf",
+    "Arial.ttf": "Arial Bold.ttf",
+    "NotoSansCJK-Regular.ttc": "NotoSansCJK-Bold.ttc",
+    "NotoSansCJKsc-Regular.otf": "NotoSansCJKsc-Bold.otf",
+}
+SYMBOLS_FROM, CJK_FROM, CJK_END = 0x0530, 0x3040, 0xA000
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +54,8 @@ class Face:
 
     path: Path
     characters: frozenset[int]
+    bold: Path | None = None
+    """The bold face beside it, if it draws the same characters."""
 
 
 def faces_for(text: str, folders: Sequence[str] = FOLDERS) -> list[Face]:
@@ -83,8 +94,22 @@ def _files(folders: tuple[str, ...]) -> Iterator[Path]:
 
 
 def _face(path: Path) -> Face | None:
+    drawn = _characters(path)
+    if drawn is None:
+        return None
+    beside = path.with_name(_BOLD[path.name]) if path.name in _BOLD else None
+    bold = _characters(beside) if beside is not None and beside.is_file() else None
+    return Face(path, drawn, beside if bold and _common(drawn) <= bold else None)
+
+
+def _common(characters: frozenset[int]) -> set[int]:
+    """What texts of invoices consist of: the bold face may lack symbols."""
+    return {sign for sign in characters if sign < SYMBOLS_FROM or CJK_FROM <= sign < CJK_END}
+
+
+def _characters(path: Path) -> frozenset[int] | None:
     try:
         with TTFont(path, fontNumber=0, lazy=True) as font:
-            return Face(path, frozenset(font.getBestCmap() or ()))
+            return frozenset(font.getBestCmap() or ())
     except (OSError, TTLibError, AssertionError):
         return None

@@ -9,15 +9,23 @@ from fpdf import FPDF
 from fpdf.enums import XPos, YPos
 
 from sublet.ledger.invoices.fonts import FOLDERS, Face, faces_for
+from sublet.ledger.invoices.logos import Logo
+from sublet.ledger.invoices.open_items import FINAL, ISSUED
 from sublet.ledger.invoices.page import ROUNDING, bank_of, dates_of, ids_of, said_of, status_of, summary, title_of
 from sublet.ledger.invoices.parties import address_lines
 from sublet.ledger.invoices.readable import Readable, readable
 
 BUILT_IN = "Helvetica"
-_WIDTHS = (88, 40, 36, 26)
+_WIDTHS = (72, 42, 50, 26)
 _LINE_MM = 4
+_GAP_MM = 1
+"""Above and below each line of the table."""
 _FOOT_MM = 26
 """What stays free at the foot of a page: for the running total and the page's number."""
+_MARGIN_MM = 18
+_TAIL_MM = 18
+"""What follows the sums besides the bank details: how amounts are rounded, and where the exact ones are."""
+_LOGO_W, _LOGO_H = 60, 20
 
 
 class Paper(FPDF):
@@ -29,14 +37,20 @@ class Paper(FPDF):
         self._family = BUILT_IN
         self._words = read.words
         for place, face in enumerate(faces):
-            for style in ("", "B"):
-                self.add_font(f"face{place}", style, face.path)
+            for style, path in (("", face.path), ("B", face.bold or face.path)):
+                self.add_font(f"face{place}", style, path)
         if faces:
             self._family = "face0"
             self.set_fallback_fonts([f"face{place}" for place in range(1, len(faces))])
 
     def write_in(self, size: int, style: Literal["", "B"] = "") -> None:
         self.set_font(self._family, style, size)
+
+    def _render_styled_text_line(self, *given: Any, **how: Any) -> Any:
+        # A text that ends in a fallback font leaves that set, and fpdf2 takes the next one's font for set already: it would
+        # be drawn with the other font's glyphs.
+        self.current_font_is_set_on_page = False
+        return super()._render_styled_text_line(*given, **how)
 
     def drawable(self, text: str) -> str:
         """`text` with `?` for what no font of this machine has."""
@@ -54,12 +68,12 @@ class Paper(FPDF):
         self.cell(0, 8, self.drawable(page), align="C")
 
 
-def invoice_pdf(document: Mapping[str, Any], folders: Sequence[str] = FOLDERS) -> bytes:
+def invoice_pdf(document: Mapping[str, Any], folders: Sequence[str] = FOLDERS, *, logo: Logo | None = None) -> bytes:
     """The PDF of an invoice, a credit note, or a draft of either. Names outside Latin-1 are drawn with fonts of this machine; a
     character that none of them has is written as `?`. `folders` are where fonts are looked for."""
     read = readable(document)
     paper = Paper(faces_for(texts_of(read), folders), read)
-    draw(paper, read)
+    draw(paper, read, logo)
     return bytes(paper.output())
 
 
@@ -83,16 +97,30 @@ _HEADINGS = tuple(
 )
 
 
-def draw(paper: Paper, read: Readable) -> None:
+def draw(paper: Paper, read: Readable, logo: Logo | None = None) -> None:
     """Draw a document on paper."""
     words, document = read.words, read.document
     title = title_of(document, words)
-    paper.set_auto_page_break(True, margin=18)
+    paper.set_auto_page_break(True, margin=_MARGIN_MM)
     paper.set_title(title)
     paper.set_lang(words.language)
     paper.add_page()
+    if logo is not None:
+        paper.image(
+            logo.file(), x=paper.w - paper.r_margin - _LOGO_W, y=10, w=_LOGO_W, h=_LOGO_H, keep_aspect_ratio=True
+        )
     paper.write_in(18, "B")
-    paper.line_of_text(f"{title} ({status_of(document, words)})", 10)
+    state = "" if document["status"] in (FINAL, ISSUED) else f" ({status_of(document, words)})"
+    paper.multi_cell(
+        paper.epw - (_LOGO_W if logo else 0),
+        10,
+        paper.drawable(title + state),
+        align="L",
+        new_x=XPos.LMARGIN,
+        new_y=YPos.NEXT,
+    )
+    if logo is not None:
+        paper.set_y(max(paper.get_y(), 10 + _LOGO_H))
     paper.ln(2)
     _parties(paper, read)
     paper.write_in(10)
@@ -103,11 +131,12 @@ def draw(paper: Paper, read: Readable) -> None:
     paper.ln(3)
     _lines(paper, read)
     _projects(paper, read)
-    _sums(paper, read)
+    said = [f"{words(heading)}: {text}" for heading, text in bank_of(read)]
+    _sums(paper, read, _TAIL_MM + 5 * len(said))
     paper.ln(4)
     paper.write_in(10)
-    for heading, text in bank_of(read):
-        paper.line_of_text(f"{words(heading)}: {text}")
+    for text in said:
+        paper.line_of_text(text)
     paper.ln(2)
     paper.write_in(8)
     paper.line_of_text(words(ROUNDING), 4)
@@ -145,13 +174,23 @@ def _lines(paper: Paper, read: Readable) -> None:
     so_far = 0
     for line in read.lines:
         cells = (line.title, line.quantity, line.price, read.amount(line.cents))
-        if paper.get_y() + _height(paper, cells) > paper.h - _FOOT_MM:
+        if paper.get_y() + _height(paper, cells) + 2 * _GAP_MM > paper.h - _FOOT_MM:
             _row(paper, (words("Carried forward"), "", "", read.amount(so_far)), strong=True)
             paper.add_page()
             _heads(paper, read)
             _row(paper, (words("Brought forward"), "", "", read.amount(so_far)), strong=True)
         _row(paper, cells)
+        _rule(paper)
         so_far += line.cents
+
+
+def _rule(paper: Paper) -> None:
+    """A fine line below a row."""
+    paper.set_draw_color(210)
+    paper.set_line_width(1 / 10)
+    paper.line(paper.l_margin, paper.get_y(), paper.l_margin + sum(_WIDTHS), paper.get_y())
+    paper.set_draw_color(0)
+    paper.set_line_width(1 / 5)
 
 
 def _projects(paper: Paper, read: Readable) -> None:
@@ -161,7 +200,7 @@ def _projects(paper: Paper, read: Readable) -> None:
     paper.ln(2)
     _row(paper, (words("By project"), "", "", ""), strong=True)
     for name, cents in read.projects:
-        if paper.get_y() + 2 * _LINE_MM > paper.h - _FOOT_MM:
+        if paper.get_y() + 2 * (_LINE_MM + _GAP_MM) > paper.h - _FOOT_MM:
             paper.add_page()
         _row(paper, (name or words("No project"), "", "", read.amount(cents)))
 
@@ -176,10 +215,10 @@ def _height(paper: Paper, cells: Sequence[str]) -> int:
 
 
 def _row(paper: Paper, cells: Sequence[str], *, strong: bool = False) -> None:
-    height, top, left = _height(paper, cells), paper.get_y(), paper.l_margin
+    height, top, left = _height(paper, cells) + 2 * _GAP_MM, paper.get_y(), paper.l_margin
     paper.write_in(8, "B" if strong else "")
     for place, (width, cell) in enumerate(zip(_WIDTHS, cells, strict=True)):
-        paper.set_xy(left, top)
+        paper.set_xy(left, top + _GAP_MM)
         if cell:
             align = "R" if place else "L"
             paper.multi_cell(width, _LINE_MM, paper.drawable(cell), align=align, new_x=XPos.RIGHT, new_y=YPos.TOP)
@@ -187,10 +226,11 @@ def _row(paper: Paper, cells: Sequence[str], *, strong: bool = False) -> None:
     paper.set_xy(paper.l_margin, top + height)
 
 
-def _sums(paper: Paper, read: Readable) -> None:
+def _sums(paper: Paper, read: Readable, tail_mm: int) -> None:
+    """The sums, kept on one page with the `tail_mm` that follow them."""
     rows = summary(read)
     paper.ln(3)
-    if paper.get_y() + 6 * len(rows) > paper.h - _FOOT_MM:
+    if paper.get_y() + 6 * len(rows) + tail_mm > paper.h - _MARGIN_MM:
         paper.add_page()
     for name, shown, strong in rows:
         paper.write_in(10, "B" if strong else "")

@@ -1,13 +1,13 @@
 """rate cards of single customers
 
-Revision 6c1d4e8a92b7, after b2af9f247466. Forward only: to go back, restore the backup from before.
+Revision 6c1d4e8a92b7, after 3fb1c10be7f4. Forward only: to go back, restore the backup from before.
 """
 
 import sqlalchemy as sa
 from alembic import op
 
 revision = "6c1d4e8a92b7"
-down_revision = "b2af9f247466"
+down_revision = "3fb1c10be7f4"
 branch_labels = None
 depends_on = None
 
