@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from functools import partial
 
 from sublet.console.figures import axis_count, count, span_text
-from sublet.console.model import PoolPoint, PoolView
+from sublet.console.model import AwayView, PoolPoint, PoolView
 from sublet.console.timeline import (
     Stretch,
     Tick,
@@ -117,6 +117,7 @@ class Chart:
     x: tuple[Mark, ...]
     y: tuple[Mark, ...]
     gaps: tuple[Mark, ...]
+    away: tuple[Mark, ...]
     now: Mark
     rows: tuple[Row, ...]
     readout: dict[str, object]
@@ -170,6 +171,11 @@ def draw(pool: PoolView, as_of: datetime) -> Chart | None:
         gaps=(
             *(_gap("No samples", start, end, scale) for start, end in holes),
             *(_gap("No forecast yet", start, end, scale) for start, end in unforeseen(drawn)),
+        ),
+        away=tuple(
+            _away(item, scale)
+            for item in pool.away
+            if item.window.start < window.end and item.window.end > window.start
         ),
         now=_now(scale.percent(now_s)),
         rows=_rows(drawn),
@@ -249,6 +255,13 @@ def _gap(what: str, start: float, end: float, scale: _Scale) -> Mark:
     at = scale.percent(start)
     words = span_text(datetime.fromtimestamp(start, UTC), datetime.fromtimestamp(end, UTC))
     return Mark(at, f"{what}, {words}", width=round(scale.percent(end) - at, 2))
+
+
+def _away(item: AwayView, scale: _Scale) -> Mark:
+    """Maintenance, as far as it is in the window."""
+    start, end = max(item.window.start.timestamp(), scale.start), min(item.window.end.timestamp(), scale.end)
+    what = f"Maintenance, {count(item.accelerators)} away until {item.window.end.astimezone(UTC):%-d %b %H:%M} UTC: {item.reason}"
+    return Mark(scale.percent(start), what, width=round(scale.percent(end) - scale.percent(start), 2))
 
 
 def _rows(drawn: Sequence[Stretch]) -> tuple[Row, ...]:

@@ -10,6 +10,7 @@ from sublet.surplus.record.calibration import PoolRecord
 from sublet.values.money import Money
 from sublet.values.service_classes import SHIPPED
 from sublet.values.text import cleaned_line
+from sublet.values.windows import Window
 
 ROWS_MAX = 100
 """Rows of a table on the page; what is left out is counted and named."""
@@ -71,6 +72,15 @@ class Withheld:
 
 
 @dataclass(frozen=True, slots=True)
+class AwayView:
+    """Maintenance: so many accelerators are away over `window`."""
+
+    window: Window
+    accelerators: float
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class PoolView:
     """One pool as it is now. `points` are in order of time, the observed before the forecast, whose first stands at `as_of`.
 
@@ -93,6 +103,7 @@ class PoolView:
     forecast_quantile: float | None = None
     gap_s: float = 120.0
     sample_interval_s: float = 15.0
+    away: tuple[AwayView, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from sublet.console.account import account_screen
 from sublet.console.auditing import audit_screen
 from sublet.console.budgets import budgets_page
 from sublet.console.doors import Doors
+from sublet.console.maintaining import Maintaining
 from sublet.console.overview import overview_page
 from sublet.console.owing import owing_screen
 from sublet.console.page import Page, Screen
@@ -18,7 +19,7 @@ from sublet.console.selling import Selling
 from sublet.console.worth import Worth
 from sublet.desk.whatif import Cases
 from sublet.reporting.actuals import recent_actuals
-from sublet.reporting.offers import offers, pools_for_sale
+from sublet.reporting.offers import offers, pool_sizes, pools_for_sale
 from sublet.reporting.overview import Overviews, pool_names
 from sublet.wiring.system import Sublet
 
@@ -40,6 +41,7 @@ def console_pages(system: Sublet, overviews: Overviews) -> tuple[Page | Screen, 
         record_page(overviews.record),
         *renting.screens(),
         *Selling(system.blocks, lambda: pools_for_sale(system)).screens(),
+        *Maintaining(system.maintenance, system.capacity.stated_maintenance, lambda: pool_sizes(system)).screens(),
         *worth.screens(),
         owing_screen(system.ledger),
         *Running(system.accounts, system.people).screens(),

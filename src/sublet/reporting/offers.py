@@ -73,6 +73,11 @@ def _orders(system: Sublet, pool: Pool) -> list[tuple[str, str, int]]:
     return [(item.class_name, str(item.kind), item.count) for item in system.surplus.orders_on_sale(pool.id)]
 
 
+def pool_sizes(system: Sublet) -> dict[str, tuple[str, int]]:
+    """The name and the accelerators of each pool that is not offline, by id."""
+    return {pool.id: (pool.name, pool.accelerators) for pool in system.fleet.pools() if pool.offline_at is None}
+
+
 def pools_for_sale(system: Sublet) -> list[PoolForSale]:
     """Pools of which the owner may put a part up for sale, with the price and the credit of the strictest class."""
     strictest = system.capacity.classes.strictest

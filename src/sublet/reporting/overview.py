@@ -182,6 +182,7 @@ class Overviews:
             on_sale=on_sale,
             withheld=_withheld(ladder, loosest),
             forecast_quantile=FORECAST_QUANTILE,
+            away=tuple(view.AwayView(one.window, one.count, one.reason) for one in facts.facts.absences),
             gap_s=max(_gap_s(points), 4 * system.settings.demand.sample_interval_s),
             sample_interval_s=system.settings.demand.sample_interval_s,
         )
