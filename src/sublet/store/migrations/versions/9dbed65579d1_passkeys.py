@@ -50,6 +50,6 @@ def upgrade() -> None:
         batch_op.create_index("ix_passkeys_person_id", ["person_id"], unique=False)
 
     with op.batch_alter_table("persons", schema=None) as batch_op:
-        batch_op.add_column(sa.Column("passkey_required", sa.Boolean(), server_default=sa.text("0"), nullable=False))
+        batch_op.add_column(sa.Column("passkey_required", sa.Boolean(), server_default=sa.false(), nullable=False))
 
     # ### end Alembic commands ###
