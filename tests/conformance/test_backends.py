@@ -152,8 +152,8 @@ class CountsOne(SimulatedBackend):
 class OnlyWarns(SimulatedBackend):
     """Tells the tenant, and lets the lease run on."""
 
-    def notice(self, lease_id: str, reclaim_at: datetime, text: str) -> Observation:
-        return super().notice(lease_id, reclaim_at + timedelta(days=1), text)
+    def notice(self, lease_id: str, reclaim_at: datetime, text: str, *, comes_back: bool | None = None) -> Observation:
+        return super().notice(lease_id, reclaim_at + timedelta(days=1), text, comes_back=comes_back)
 
 
 class NeverWithdraws(SimulatedBackend):

@@ -48,6 +48,14 @@ PoolName = Annotated[
 ]
 Generation = Annotated[str | None, typer.Option(help="Any pool of this generation, instead of --pool.")]
 KeyFile = Annotated[Path | None, typer.Option("--key", help="Public key that can log in; by default yours.")]
+Moving = Annotated[
+    str,
+    typer.Option(
+        "--on-reclaim",
+        help="If the owner needs the accelerators: end (with credit), or move to another pool of the same generation that has room, "
+        "with the home directory and at the same price. Without room, the lease ends.",
+    ),
+]
 Failing = Annotated[
     str,
     typer.Option(
@@ -136,6 +144,7 @@ def quote(
     pool: PoolName = None,
     generation: Generation = None,
     on_failure: Failing = "shrink",
+    on_reclaim: Moving = "end",
     network: Networks = None,
     hours: Hours = None,
     by: By = None,
@@ -160,6 +169,7 @@ def quote(
         tuple(volume or ()),
         finish_by,
         image,
+        on_reclaim,
     )
     found = _quote(connect(), wanted)
     if as_json:
@@ -224,6 +234,7 @@ def take(
     pool: PoolName = None,
     generation: Generation = None,
     on_failure: Failing = "shrink",
+    on_reclaim: Moving = "end",
     network: Networks = None,
     hours: Hours = None,
     by: By = None,
@@ -260,6 +271,7 @@ def take(
                     tuple(volume or ()),
                     finish_by,
                     image,
+                    on_reclaim,
                 ),
             )
             lease = taking.lease = _accept_new(remote, taking.made, pair.public)
@@ -359,6 +371,7 @@ class _Wanted:
     volumes: tuple[str, ...] = ()
     finish_by: str | None = None
     image: str | None = None
+    on_reclaim: str = "end"
 
 
 def _notice_of(found: dict[str, Any]) -> str:
@@ -375,6 +388,8 @@ def _quote(remote: Client, wanted: _Wanted) -> dict[str, Any]:
     elif pool is None and wanted.generation is None:
         pool = usual_pool(remote)
     body: dict[str, Any] = {"accelerators": wanted.accelerators, "on_failure": wanted.on_failure}
+    if wanted.on_reclaim != "end":
+        body["on_reclaim"] = wanted.on_reclaim
     body |= {"pool": pool} if wanted.generation is None else {"generation": wanted.generation}
     if wanted.network:
         body["network"] = [name for text in wanted.network for name in text.split(",")]

@@ -155,8 +155,15 @@ def _state(reclaim: Mapping[str, Any]) -> str:
 
 
 def _print_plan(plan: Mapping[str, Any]) -> None:
+    moves = any(victim.get("move_to") for victim in plan["victims"])
+    names = {item["id"]: item["name"] for item in connect().collected("fleet.list_pools")["pools"]} if moves else {}
     rows = [
-        {**victim, "who": victim.get("lease_id") or victim.get("replica_id"), "tenant": victim.get("organization_id")}
+        {
+            **victim,
+            "who": victim.get("lease_id") or victim.get("replica_id"),
+            "tenant": victim.get("organization_id"),
+            "then": f"moves to {names.get(victim['move_to'], victim['move_to'])}" if victim.get("move_to") else "ends",
+        }
         for victim in plan["victims"]
     ]
     columns: Columns = {
@@ -165,6 +172,7 @@ def _print_plan(plan: Mapping[str, Any]) -> None:
         "class": "class",
         "accelerators": "count",
         "reclaim_at": time("at the latest"),
+        "then": "then",
         "credit": money("credit", "currency"),
         "sentence": "why",
     }

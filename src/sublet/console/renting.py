@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from sublet.console.page import Act, Drawn, Go, Screen, Visit
-from sublet.leases.model import Lease, Quote, QuoteExpiredError, told_to_tenant
+from sublet.leases.model import Lease, OnReclaim, Quote, QuoteExpiredError, told_to_tenant
 from sublet.leases.quotes.admission import QuoteRequest
 from sublet.leases.service import Leases
 from sublet.store.paging import PageRequest
@@ -74,6 +74,7 @@ class Chosen:
     hours: str
     after: str
     by: str = ""
+    may_move: bool = False
 
     @classmethod
     def of(cls, fields: Mapping[str, str]) -> Chosen:
@@ -84,6 +85,7 @@ class Chosen:
             fields.get("hours", str(HOURS_DEFAULT))[:9] or str(HOURS_DEFAULT),
             fields.get("after", "")[:40],
             fields.get("by", "")[:40],
+            fields.get("on_reclaim", "") == OnReclaim.MOVE.value,
         )
 
     def request(self, start: datetime | None) -> QuoteRequest:
@@ -98,6 +100,7 @@ class Chosen:
             start=start,
             pool=self.pool,
             duration_s=3_600 * _whole(self.hours, "hours", HOURS_MAX),
+            on_reclaim=OnReclaim.MOVE if self.may_move else OnReclaim.END,
         )
 
 
@@ -242,7 +245,8 @@ class Renting:
                 "sentence": named.sentence if named else "",
                 "rate": Money(lease.price_nano, lease.currency),
                 "credit": Money(lease.credit_nano, lease.currency),
-                "seconds_left": (lease.deadline - visit.at).total_seconds(),
+                "next_pool": self._pool_names().get(lease.move.pool_id, lease.move.pool_id) if lease.move else "",
+                "seconds_left": ((lease.window.end if lease.move else lease.deadline) - visit.at).total_seconds(),
                 "delivered_s": lease.billable_s - lease.left_s,
                 "slack_s": max(0.0, lease.slack_s(visit.at)),
                 "hours": hours,

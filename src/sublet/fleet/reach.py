@@ -13,6 +13,14 @@ from sublet.fleet.node_store import all_leaders, all_nodes, nodes_of_pools
 from sublet.store.tables.fleet import pools
 
 
+def beside(connection: Connection, pool_id: str) -> frozenset[str]:
+    """The other pools that are stated by the very nodes that state this one."""
+    stated_by = nodes_of_pools(connection)
+    here = stated_by.get(pool_id)
+    every = connection.execute(select(pools.c.id)).scalars()
+    return frozenset(other for other in every if other != pool_id and stated_by.get(other) == here)
+
+
 class Reach(Protocol):
     """Which pools this process acts on."""
 

@@ -11,7 +11,7 @@ from sublet.accounts.conditions import Tagged, changed, if_match, shown
 from sublet.accounts.model import Actor, Require, acting_for
 from sublet.leases import wire
 from sublet.leases.changes import api as changes
-from sublet.leases.model import OWNER_NEEDS, Lease, OnFailure, Quote
+from sublet.leases.model import OWNER_NEEDS, Lease, OnFailure, OnReclaim, Quote
 from sublet.leases.quotes.admission import QuoteRequest
 from sublet.leases.reclaim.orders import ReclaimOrder
 from sublet.leases.redaction import told_to_tenant
@@ -72,6 +72,7 @@ def _add_quote_routes(routes: APIRouter, leases: Leases, require: Require) -> No
             generation=body.generation,
             duration_s=body.duration_s,
             on_failure=OnFailure(body.on_failure),
+            on_reclaim=OnReclaim(body.on_reclaim),
             network=tuple(body.network or ()),
             service_s=body.service_s,
             finish_by=body.finish_by,

@@ -56,6 +56,21 @@ class PausePlanned(LeaseChanged):
 
 
 @dataclass(frozen=True, slots=True)
+class MovePlanned(LeaseChanged):
+    """The same, and when it moves to which pool."""
+
+    deadline: datetime
+    to_pool: str
+
+
+@dataclass(frozen=True, slots=True)
+class Transferred(LeaseChanged):
+    """The same; `pool` is the pool that it has moved to, from `from_pool`."""
+
+    from_pool: str
+
+
+@dataclass(frozen=True, slots=True)
 class UnitsReplaced(LeaseChanged):
     """The same, and which accelerators failed and which came for them."""
 
@@ -125,6 +140,13 @@ RECOVERED = declare("lease.recovered", LeaseChanged, "A degraded lease can be lo
 NOTICE_GIVEN = declare(
     "lease.notice_given", NoticeGiven, "The owner will reclaim a lease at a deadline.", subject="lease"
 )
+MOVE_PLANNED = declare(
+    "lease.move_planned",
+    MovePlanned,
+    "The owner takes a lease's accelerators back, and it moves to another pool.",
+    subject="lease",
+)
+MOVED = declare("lease.moved", Transferred, "A lease has moved to another pool and is started there.", subject="lease")
 NOTICE_WITHDRAWN = declare(
     "lease.notice_withdrawn", LeaseChanged, "A notice was withdrawn: the lease keeps its window.", subject="lease"
 )
@@ -198,8 +220,12 @@ def record_change(connection: Connection, lease: Lease, after: LeaseState, reaso
 
 
 def record_notice(connection: Connection, lease: Lease, now: datetime) -> None:
-    """Tell of the notice that `lease` is under."""
+    """Tell of the notice that `lease` is under: that it ends, or moves."""
     assert lease.reclaim_at is not None
+    if lease.move is not None:
+        moves = MovePlanned(**_lease(lease, OWNER_NEEDS), deadline=lease.reclaim_at, to_pool=lease.move.pool_id)
+        MOVE_PLANNED.record(connection, moves, now, organization_id=lease.organization_id)
+        return
     payload = NoticeGiven(
         # For what the owner needs it is the owner's own affair.
         **_lease(lease, OWNER_NEEDS),
@@ -208,6 +234,12 @@ def record_notice(connection: Connection, lease: Lease, now: datetime) -> None:
         currency=lease.currency,
     )
     NOTICE_GIVEN.record(connection, payload, now, organization_id=lease.organization_id)
+
+
+def record_transferred(connection: Connection, lease: Lease, now: datetime) -> None:
+    """Tell that `lease` has moved to the pool that it is in."""
+    payload = Transferred(**_lease(lease, OWNER_NEEDS), from_pool=lease.moves[-1].from_pool_id)
+    MOVED.record(connection, payload, now, organization_id=lease.organization_id)
 
 
 def record_pause_planned(connection: Connection, lease: Lease, now: datetime) -> None:

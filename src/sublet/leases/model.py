@@ -10,6 +10,7 @@ from fractions import Fraction
 from itertools import pairwise
 from typing import Any
 
+from sublet.leases.records import SoldWindow as SoldWindow
 from sublet.leases.records import Transition as Transition
 from sublet.leases.records import image_as_json
 from sublet.leases.redaction import told_to_tenant as told_to_tenant
@@ -18,9 +19,12 @@ from sublet.leases.states import TRANSITIONS as TRANSITIONS
 from sublet.leases.states import UNIT_STATE_OF as UNIT_STATE_OF
 from sublet.leases.states import LeaseState as LeaseState
 from sublet.leases.states import OnFailure as OnFailure
+from sublet.leases.states import OnReclaim as OnReclaim
 from sublet.leases.states import UnitState as UnitState
 from sublet.leases.terms import GiveBack as GiveBack
 from sublet.leases.terms import HandingBack as HandingBack
+from sublet.leases.terms import Moved as Moved
+from sublet.leases.terms import PlannedMove as PlannedMove
 from sublet.leases.terms import PriceStep as PriceStep
 from sublet.values.clock import format_time
 from sublet.values.errors import ConflictError, InvalidInputError, SubletError
@@ -131,6 +135,7 @@ class Quote:
     """What it costs to give some of it back before it is over."""
     image: tuple[str, str, str] | None = None
     """Id, name and digest of the image that it runs on."""
+    on_reclaim: OnReclaim = OnReclaim.END
 
     @property
     def billable_s(self) -> int:
@@ -163,6 +168,7 @@ class Quote:
             "currency": self.currency,
             "credit_ratio": str(self.credit_ratio),
             "on_failure": self.on_failure.value,
+            "on_reclaim": self.on_reclaim.value,
             "block_id": self.block_id,
             "sold_from": self.sold_from,
             "network": list(self.network),
@@ -265,6 +271,10 @@ class Lease:
     """Which of its reservations against the budgets stands: one for each time that its terms were changed."""
     hold_from_s: int = 0
     """`metered_s` when that reservation was made."""
+    on_reclaim: OnReclaim = OnReclaim.END
+    move: PlannedMove | None = None
+    """Where it goes on when it is taken back, while it is under notice."""
+    moves: tuple[Moved, ...] = ()
     name: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
 
@@ -371,6 +381,9 @@ class Lease:
             "guarantees": {name: dict(value) for name, value in self.guarantees.items()},
             "last_error": self.last_error,
             "on_failure": self.on_failure.value,
+            "on_reclaim": self.on_reclaim.value,
+            "move": self.move.as_dict() if self.move else None,
+            "moves": [item.as_dict() for item in self.moves],
             "shrunk_by": self.shrunk_by,
             "block_id": self.block_id,
             "network": list(self.network),
@@ -419,17 +432,6 @@ class Fence:
 
 OWNER_NEEDS = "the owner needs the accelerators"
 """What a tenant is told of why; for what the owner needs them is the owner's own affair."""
-
-
-@dataclass(frozen=True, slots=True)
-class SoldWindow:
-    """`accelerators` of a class that are sold or held over `window`, of a block where `block_id` names one: what the surplus has
-    to know of the book."""
-
-    accelerators: int
-    class_name: str
-    window: Window
-    block_id: str | None = None
 
 
 def value_nano(price_nano: int, accelerators: int, seconds: int) -> int:

@@ -189,12 +189,12 @@ def _plain_engine(connection: Connection, pool_id: str) -> Traits:
 
 class Features(Protocol):
     def __call__(self, backend: str, /) -> frozenset[str]:
-        """What leases of a backend may have beyond accelerators and SSH: `network`, `volumes`, `pauses`."""
+        """What leases of a backend may have beyond accelerators and SSH: `network`, `volumes`, `pauses`, `jobs`, `moves`."""
         ...
 
 
 def _every_feature(backend: str, /) -> frozenset[str]:
-    return frozenset({"network", "volumes", "pauses", "jobs", "images"})
+    return frozenset({"network", "volumes", "pauses", "jobs", "images", "moves"})
 
 
 class EmitStorage(Protocol):

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from sublet.values.clock import format_time
+from sublet.values.windows import Window
 
 
 def image_as_json(image: tuple[str, str, str] | None) -> dict[str, str] | None:
@@ -34,3 +35,14 @@ class Transition:
             "actor": self.actor,
             "reason": self.reason,
         }
+
+
+@dataclass(frozen=True, slots=True)
+class SoldWindow:
+    """`accelerators` of a class that are sold or held over `window`, of a block where `block_id` names one: what the surplus has
+    to know of the book."""
+
+    accelerators: int
+    class_name: str
+    window: Window
+    block_id: str | None = None

@@ -7,7 +7,19 @@ from typing import Any
 
 from sqlalchemy import Row
 
-from sublet.leases.model import GiveBack, HandingBack, Lease, LeaseState, OnFailure, Outage, PriceStep, Quote
+from sublet.leases.model import (
+    GiveBack,
+    HandingBack,
+    Lease,
+    LeaseState,
+    Moved,
+    OnFailure,
+    OnReclaim,
+    Outage,
+    PlannedMove,
+    PriceStep,
+    Quote,
+)
 from sublet.values.clock import parse_time
 from sublet.values.windows import Window
 
@@ -37,6 +49,7 @@ def quote_of(row: Row[Any]) -> Quote:
         row.likely,
         GiveBack.read(row.give_back),
         _image(row),
+        OnReclaim(row.on_reclaim),
     )
 
 
@@ -94,6 +107,9 @@ def lease_of(row: Row[Any]) -> Lease:
         fee_nano=row.fee_nano,
         hold_number=row.hold_number,
         hold_from_s=row.hold_from_s,
+        on_reclaim=OnReclaim(row.on_reclaim),
+        move=PlannedMove.read(row.move) if row.move else None,
+        moves=tuple(Moved.read(item) for item in row.moves or ()),
         name=row.name or "",
         labels=row.labels or {},
     )

@@ -43,7 +43,7 @@ TRANSITIONS: Mapping[LeaseState, frozenset[LeaseState]] = {
     _S.PREPARING: frozenset({_S.ACTIVE, _S.PAUSED, _S.ENDING, _S.FAILED, _S.CANCELED}),
     _S.ACTIVE: frozenset({_S.DEGRADED, _S.NOTICE, _S.PAUSED, _S.ENDING}),
     _S.DEGRADED: frozenset({_S.ACTIVE, _S.NOTICE, _S.PAUSED, _S.ENDING}),
-    _S.NOTICE: frozenset({_S.ACTIVE, _S.PAUSED, _S.ENDING}),
+    _S.NOTICE: frozenset({_S.ACTIVE, _S.DEGRADED, _S.PAUSED, _S.ENDING}),
     _S.PAUSED: frozenset({_S.PREPARING, _S.ENDING}),
     _S.ENDING: frozenset({_S.ENDED}),
     **{state: frozenset() for state in TERMINAL},
@@ -56,6 +56,14 @@ class OnFailure(StrEnum):
     REPLACE = "replace"
     SHRINK = "shrink"
     END = "end"
+
+
+class OnReclaim(StrEnum):
+    """What becomes of a lease that the owner takes back, as its tenant chose when it asked for the quote: it ends, or it goes on in
+    another pool of the same generation where one has room."""
+
+    END = "end"
+    MOVE = "move"
 
 
 class UnitState(StrEnum):

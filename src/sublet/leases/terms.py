@@ -58,6 +58,54 @@ class HandingBack:
         }
 
 
+MOVE_GRACE_S = 600
+"""For how long after its moment a move may still be made: what was held for it is then on sale again, and the lease ends."""
+MOVES_MAX = 16
+"""So often a lease moves at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedMove:
+    """At `at` a lease goes on in the pool `pool_id`, on `unit_ids`, which are held for it from now on."""
+
+    pool_id: str
+    unit_ids: tuple[str, ...]
+    at: datetime
+
+    @property
+    def until(self) -> datetime:
+        """Until when it may be made."""
+        return self.at + timedelta(seconds=MOVE_GRACE_S)
+
+    @classmethod
+    def read(cls, found: Mapping[str, Any]) -> PlannedMove:
+        return cls(str(found["pool_id"]), tuple(found["unit_ids"]), parse_time(found["at"]))
+
+    def kept(self) -> dict[str, Any]:
+        """As the database has it."""
+        return {"pool_id": self.pool_id, "unit_ids": list(self.unit_ids), "at": format_time(self.at)}
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"pool_id": self.pool_id, "at": format_time(self.at)}
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """A lease went on in another pool at `at`."""
+
+    from_pool_id: str
+    to_pool_id: str
+    at: datetime
+
+    @classmethod
+    def read(cls, found: Mapping[str, Any]) -> Moved:
+        return cls(str(found["from_pool_id"]), str(found["to_pool_id"]), parse_time(found["at"]))
+
+    def as_dict(self) -> dict[str, Any]:
+        """For people, machines and the database."""
+        return {"from_pool_id": self.from_pool_id, "to_pool_id": self.to_pool_id, "at": format_time(self.at)}
+
+
 @dataclass(frozen=True, slots=True)
 class GiveBack:
     """What a tenant pays for time that it rented and gives back: nothing for time that begins `free_s` or more from now,

@@ -87,7 +87,10 @@ class Watching:
                 late = waits and now > due
             else:
                 lease = sql.lease(connection, victim["lease_id"])
-                ended_at = lease.ended_at if lease is not None else row.created_at
+                left_at = (
+                    next((item.at for item in lease.moves if item.from_pool_id == row.pool_id), None) if lease else None
+                )
+                ended_at = left_at or (lease.ended_at if lease is not None else row.created_at)
                 late, waits = (ended_at or now) > due, ended_at is None
             if late:
                 return False

@@ -431,12 +431,11 @@ def _taken_back(leases: Sequence[Lease], pools: dict[str, str], at: datetime) ->
     for pool_id, taken in found.items():
         many = sum(lease.accelerators for lease in taken)
         by = max(lease.deadline for lease in taken)
-        whose = f"{len(taken)} leases end" if len(taken) > 1 else "1 lease ends"
-        name = pools.get(pool_id, pool_id)
-        what = "accelerator" if many == 1 else "accelerators"
-        alerts.append(
-            view.Alert("warning", f"the owner is reclaiming {many} {what} of {name}: {whose} by {moment(by, at)} UTC")
-        )
+        moving = sum(lease.move is not None for lease in taken)
+        counts = ((len(taken) - moving, "end", "ends"), (moving, "move to another pool", "moves to another pool"))
+        whose = " and ".join(f"{n} leases {these}" if n > 1 else f"1 lease {one}" for n, these, one in counts if n)
+        what = f"{many} accelerator{'' if many == 1 else 's'} of {pools.get(pool_id, pool_id)}"
+        alerts.append(view.Alert("warning", f"the owner is reclaiming {what}: {whose} by {moment(by, at)} UTC"))
     return alerts
 
 
@@ -470,7 +469,7 @@ def _lease(lease: Lease, names: dict[str, str], pools: dict[str, str], at: datet
         state=lease.state.value,
         starts_at=lease.window.start,
         ends_at=lease.window.end,
-        reclaim_at=lease.reclaim_at,
+        reclaim_at=lease.reclaim_at if lease.move is None else None,
         seconds_left=max(0.0, (lease.deadline - at).total_seconds()),
     )
 

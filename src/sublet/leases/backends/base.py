@@ -255,8 +255,9 @@ class Backend(Protocol):
         is ABSENT, with a `reservation`."""
         ...
 
-    def notice(self, lease_id: str, reclaim_at: datetime, text: str) -> Observation:
-        """Tell the tenant, and end the lease at `reclaim_at` whatever happens to the caller; pause one that is `pausable`."""
+    def notice(self, lease_id: str, reclaim_at: datetime, text: str, *, comes_back: bool | None = None) -> Observation:
+        """Tell the tenant, and end the lease at `reclaim_at` whatever happens to the caller; pause one that is `pausable`.
+        `comes_back` says whether it is from now on; None leaves that as it was started."""
         ...
 
     def withdraw_notice(self, lease_id: str) -> Observation:

@@ -157,8 +157,12 @@ class GuardedBackend:
         """The one call whose own failure counts against the backend: another may fail for its lease alone."""
         return self._about("all leases", self._deadlines.look_s, self._backend.observe_all, error_answers=False)
 
-    def notice(self, lease_id: str, reclaim_at: datetime, text: str) -> Observation:
-        return self._about(lease_id, self._deadlines.terms_s, lambda: self._backend.notice(lease_id, reclaim_at, text))
+    def notice(self, lease_id: str, reclaim_at: datetime, text: str, *, comes_back: bool | None = None) -> Observation:
+        return self._about(
+            lease_id,
+            self._deadlines.terms_s,
+            lambda: self._backend.notice(lease_id, reclaim_at, text, comes_back=comes_back),
+        )
 
     def withdraw_notice(self, lease_id: str) -> Observation:
         return self._about(lease_id, self._deadlines.terms_s, lambda: self._backend.withdraw_notice(lease_id))

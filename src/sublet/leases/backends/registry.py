@@ -25,8 +25,8 @@ class BackendKind:
     `on_this_machine` says that its accelerators are this machine's own: Sublet discovers them, and samples how far the owner
     uses them. `simulated` says that nothing runs. `options` are the keys of `[backends.NAME]` that it knows. One that
     `needs_section` has no instance without a section. `features` is what its leases may have beyond accelerators
-    and SSH: `network`, a way out to the hosts of allow lists; `volumes`; `images`; `jobs`; and `pauses`,
-    without which no class is sold by a deadline.
+    and SSH: `network`, a way out to the hosts of allow lists; `volumes`; `images`; `jobs`; `pauses`,
+    without which no class is sold by a deadline; and `moves`, to go on in another pool of the same backend and the same node.
     """
 
     name: str
@@ -38,7 +38,7 @@ class BackendKind:
     needs_section: bool = False
 
 
-_ALL = frozenset({"network", "volumes", "images", "pauses", "jobs"})
+_ALL = frozenset({"network", "volumes", "images", "pauses", "jobs", "moves"})
 KINDS: dict[str, BackendKind] = {
     kind.name: kind
     for kind in (

@@ -196,10 +196,12 @@ class SimulatedBackend(Standalone):
                 for lease_id in (*self._leases, *(self._kept.keys() - self._leases.keys()))
             }
 
-    def notice(self, lease_id: str, reclaim_at: datetime, text: str) -> Observation:
+    def notice(self, lease_id: str, reclaim_at: datetime, text: str, *, comes_back: bool | None = None) -> Observation:
         with self._lock:
             self._hear()
             found = self._aged(lease_id)
+            if found is not None and comes_back is not None:
+                found.order = replace(found.order, pausable=comes_back)
             if found is not None and not found.state.over and found.reclaim_at != reclaim_at:
                 found.reclaim_at = reclaim_at
                 found.told.append(text)

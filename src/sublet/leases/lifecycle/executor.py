@@ -25,7 +25,7 @@ from sublet.leases.jobs import store as jobs_sql
 from sublet.leases.lifecycle.handing import hand_back
 from sublet.leases.lifecycle.lanes import Lanes
 from sublet.leases.lifecycle.transitions import Transitions
-from sublet.leases.model import ACCELERATOR_FAILED, Lease, LeaseState, Outage, WrongStateError
+from sublet.leases.model import ACCELERATOR_FAILED, Lease, LeaseState, OnReclaim, Outage, WrongStateError
 from sublet.leases.plan.engines import engine_facts, reserve_order
 from sublet.leases.plan.planner import KINDS
 from sublet.leases.reclaim.orders import Reclaims
@@ -42,6 +42,7 @@ SLOW_KINDS = frozenset(
         "stop",
         "pause",
         "hand_back",
+        "transfer",
         "resume",
         "prepare",
         "start",
@@ -211,6 +212,19 @@ class Executor:
         if hand_back(self._store, self._transitions, lease.id, ACTOR):
             self._restart(step)
 
+    def _transfer(self, step: Step) -> None:
+        """Its sandbox is stopped first, so that nothing of it is left on what the owner has now; its home waits for the start in the
+        other pool, which the next plan makes."""
+        lease = self._lease(step)
+        if lease.move is None or lease.state.terminal or lease.state is LeaseState.ENDING:
+            return
+        seen = self._backend(lease).pause(lease.id)
+        if seen.state.live:
+            raise BackendFailedError(f"{lease.id} did not stop to move to another pool")
+        self._transitions.meter(lease.id, seen.deliveries)
+        if seen.state not in (RunState.STOPPED, RunState.FAILED):
+            self._reclaims.transfers.make(lease.id, ACTOR)
+
     def _restart(self, step: Step) -> None:
         lease = self._lease(step)
         if lease.state.served:
@@ -265,6 +279,9 @@ class Executor:
             return
         if lease.reclaim_at is None:
             self._backend(lease).withdraw_notice(lease.id)
+        elif lease.on_reclaim is OnReclaim.MOVE:
+            text, comes_back = notice_text(lease), lease.move is not None
+            self._backend(lease).notice(lease.id, lease.reclaim_at, text, comes_back=comes_back)
         else:
             self._backend(lease).notice(lease.id, lease.reclaim_at, notice_text(lease))
 
@@ -418,7 +435,7 @@ class Executor:
             class_name=lease.class_name,
             reclaim_at=lease.reclaim_at,
             egress=self._egress.rules(lease.network),
-            pausable=lease.service_s is not None,
+            pausable=lease.service_s is not None or lease.move is not None,
             volumes=lease.volumes,
             image=image,
             job=job,
@@ -438,6 +455,11 @@ def notice_text(lease: Lease) -> str:
         return (
             f"*** NOTICE: this lease is paused at {format_time(lease.reclaim_at)} and comes back later with its home directory. "
             "Save your work now; the countdown is in /run/sublet/lease.json. ***"
+        )
+    if lease.move is not None:
+        return (
+            f"*** NOTICE: this lease moves to another pool at {format_time(lease.reclaim_at)} and restarts there with its home "
+            "directory. Save your work now; the countdown is in /run/sublet/lease.json. ***"
         )
     return (
         f"*** NOTICE: the owner takes this lease back. It ends at {format_time(lease.reclaim_at)}. "

@@ -1,5 +1,5 @@
-"""A lease leaves accelerators that failed: for others, for fewer, or for good. Each change is one transaction, harmless when
-repeated."""
+"""A lease leaves accelerators: those that failed, for others, for fewer or for good; or all of them, for those of another pool. Each
+change is one transaction, harmless when repeated."""
 
 from __future__ import annotations
 
@@ -12,7 +12,18 @@ from sqlalchemy import Connection
 
 from sublet.fleet.model import Unit
 from sublet.leases import store as sql
-from sublet.leases.model import UNIT_STATE_OF, Lease, LeaseState, Outage, UnitState, credit_nano
+from sublet.leases.model import (
+    UNIT_STATE_OF,
+    Fence,
+    Lease,
+    LeaseState,
+    Moved,
+    Outage,
+    PlannedMove,
+    Timing,
+    UnitState,
+    credit_nano,
+)
 from sublet.leases.plan.failures import FailedUnit, Failure
 from sublet.leases.quotes import calendar
 from sublet.leases.reclaim import store as reclaim_store
@@ -73,7 +84,7 @@ def move(
     if lease.active_at is not None:
         gone = [_outage(lease, failed[unit].unit, now if unit in instead else lease.window.end, now) for unit in out]
         values["outages"] = [item.as_dict() for item in (*lease.outages, *gone)]
-    if lease.reclaim_at is not None:
+    if lease.reclaim_at is not None and lease.move is None:
         values["credit_nano"] = credit_nano(changed, lease.reclaim_at)
     if lease.handing_back is not None:
         left = tuple(instead.get(unit, unit) for unit in lease.handing_back.unit_ids)
@@ -108,6 +119,84 @@ def hand_back(connection: Connection, lease: Lease, now: datetime) -> Lease | No
     sql.update_lease(connection, lease.id, **values)
     sql.set_unit_states(connection, lease.pool_id, out, UnitState.FREE, None, None, now)
     return sql.lease(connection, lease.id)
+
+
+def hold(connection: Connection, lease: Lease, planned: PlannedMove, timing: Timing) -> None:
+    """From now on the accelerators of another pool are held for the lease, from the moment of the move to its end: nobody can be sold
+    them. The caller holds both pools' locks. A move that is never made holds nothing after its grace."""
+    window = Window(planned.at, lease.window.end)
+    place = (planned.pool_id, lease.class_name, lease.organization_id)
+    held = [
+        Fence(_holder(lease.id), unit, *place, window, timing.fence(window), planned.until) for unit in planned.unit_ids
+    ]
+    calendar.insert_fences(connection, held)
+    sql.update_lease(connection, lease.id, move=planned.kept())
+
+
+def drop(connection: Connection, lease: Lease) -> None:
+    """The lease does not move: what was held for it is on sale again."""
+    if lease.move is not None:
+        calendar.release(connection, _holder(lease.id))
+        sql.update_lease(connection, lease.id, move=None)
+
+
+def stay(connection: Connection, lease: Lease) -> Lease:
+    """Its tenant ends a lease that was to move: nothing is broken, for it would have gone on elsewhere."""
+    if lease.move is None:
+        return lease
+    drop(connection, lease)
+    sql.update_lease(connection, lease.id, reclaim_at=None, reclaim_reason=None)
+    return sql.lease(connection, lease.id) or lease
+
+
+def break_after_all(connection: Connection, lease: Lease) -> None:
+    """The lease was to move and can't: it ends when it was to move, with the credit of its class."""
+    if lease.move is not None and lease.reclaim_at is not None:
+        drop(connection, lease)
+        sql.update_lease(connection, lease.id, credit_nano=credit_nano(lease, lease.reclaim_at))
+
+
+def go(connection: Connection, lease: Lease, planned: PlannedMove, timing: Timing, now: datetime) -> Lease | None:
+    """The lease goes on in another pool, for the price and until the end that it was sold for; None where the accelerators are not
+    there, and nothing changes. The caller holds both pools' locks and has stopped the sandbox of a lease that has begun."""
+    window = Window(max(now, lease.window.start), lease.window.end)
+    fenced = timing.fence(window)
+    held = _holder(lease.id)
+    taken = calendar.overlapping(connection, planned.pool_id, fenced, now, without=held)
+    failed = sql.failed_units(connection, planned.unit_ids)
+    free = [unit.id for unit in calendar.free_units(connection, planned.pool_id, fenced, now)]
+    able = [unit for unit in dict.fromkeys((*planned.unit_ids, *free)) if unit not in taken and unit not in failed]
+    if len(able) < lease.accelerators:
+        return None
+    units = sorted(able[: lease.accelerators])
+    devices = calendar.devices_of(connection, units)
+    calendar.release(connection, held)
+    calendar.release(connection, lease.id)
+    place = (planned.pool_id, lease.class_name, lease.organization_id)
+    calendar.insert_fences(connection, [Fence(lease.id, unit, *place, window, fenced) for unit in units])
+    sql.set_unit_states(connection, lease.pool_id, lease.unit_ids, UnitState.FREE, None, None, now)
+    made = Moved(lease.pool_id, planned.pool_id, now)
+    sql.update_lease(
+        connection,
+        lease.id,
+        pool_id=planned.pool_id,
+        unit_ids=units,
+        devices=[devices[unit] for unit in units],
+        reclaim_at=None,
+        reclaim_reason=None,
+        credit_nano=0,
+        engine=None,
+        move=None,
+        moves=[item.as_dict() for item in (*lease.moves, made)],
+        last_error=None,
+    )
+    sql.set_unit_states(connection, planned.pool_id, units, UNIT_STATE_OF[lease.state], lease.id, None, now)
+    return sql.lease(connection, lease.id)
+
+
+def _holder(lease_id: str) -> str:
+    """Who holds what a lease is going to move to."""
+    return f"mov_{lease_id.partition('_')[2]}"
 
 
 def with_open_outages(connection: Connection, lease: Lease) -> Lease:

@@ -99,14 +99,11 @@ class Transitions:
         lease = self._read(connection, victim.lease.id)
         if lease.state.terminal or lease.state is LeaseState.ENDING or lease.reclaim_at is not None:
             return lease
-        values: dict[str, Any] = {
-            "reclaim_at": victim.reclaim_at,
-            "reclaim_reason": victim.reason[:500],
-            "credit_nano": victim.credit_nano,
-        }
-        sql.update_lease(connection, lease.id, **values)
+        owed, why = victim.credit_nano if lease.move is None else 0, victim.reason[:500]
+        sql.update_lease(connection, lease.id, reclaim_at=victim.reclaim_at, reclaim_reason=why, credit_nano=owed)
         events.record_notice(connection, self._read(connection, lease.id), now)
-        why = f"{OWNER_NEEDS}; access closes at {format_time(victim.reclaim_at)}"
+        then = "access closes" if lease.move is None else f"it moves to pool {lease.move.pool_id}"
+        why = f"{OWNER_NEEDS}; {then} at {format_time(victim.reclaim_at)}"
         if lease.state is LeaseState.SCHEDULED and victim.reclaim_at <= lease.window.start:
             self._close(connection, lease, LeaseState.CANCELED, actor, why, "reclaimed", now, clean=True)
             self._credit(connection, self._read(connection, lease.id), now)
@@ -126,6 +123,7 @@ class Transitions:
             lease = self._locked(connection, lease_id)
             if not lease.state.served or lease.deadline <= taken_at:
                 return lease
+            moves.drop(connection, lease)
             sql.update_lease(
                 connection,
                 lease_id,
@@ -176,6 +174,7 @@ class Transitions:
             leaving = set(lease.handing_back.unit_ids) if lease.handing_back else set()
             if taken & (set(lease.unit_ids) - leaving):
                 return lease
+            moves.drop(connection, lease)
             sql.update_lease(connection, lease_id, reclaim_at=None, reclaim_reason=None, credit_nano=0)
             calendar.lengthen(connection, lease_id, lease.window.end, timing.clean_s, lease.handing_back)
             events.record_withdrawal(connection, lease, reason, now)
@@ -337,6 +336,7 @@ class Transitions:
             lease = self._locked(connection, lease_id)
             if before is not None:
                 before(connection, lease, now)
+            lease = moves.stay(connection, lease)
             if lease.state is LeaseState.SCHEDULED:
                 self._close(
                     connection, lease, LeaseState.CANCELED, actor, "canceled before it began", "canceled", now,
@@ -398,6 +398,8 @@ class Transitions:
         self, connection: Connection, lease: Lease, after: LeaseState, actor: str, reason: str, now: datetime
     ) -> None:
         checked_transition(lease.state, after)
+        if after is LeaseState.ENDING or after.terminal:
+            moves.break_after_all(connection, lease)
         sql.update_lease(connection, lease.id, state=after.value)
         sql.record(connection, lease.id, lease.state, after, now, actor, reason)
         events.record_change(connection, lease, after, reason, now)

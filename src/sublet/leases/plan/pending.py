@@ -39,6 +39,9 @@ def _of_lease(view: View, lease: Lease) -> Step:
         return Step("finish", lease.id, "access is closed; it ends once nothing of it is left")
     if lease.service_s is not None:
         return _of_deadline(lease)
+    if lease.move is not None:
+        why = f"the owner takes its accelerators back: it goes on in pool {lease.move.pool_id}, where others are held for it"
+        return Step("transfer", lease.id, why, lease.move.at, {"to_pool_id": lease.move.pool_id})
     if lease.reclaim_at is not None and lease.reclaim_at <= lease.window.end:
         return Step("end", lease.id, "it is under notice: the owner takes it back", lease.reclaim_at)
     if lease.state is LeaseState.SCHEDULED:

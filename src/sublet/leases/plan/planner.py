@@ -114,6 +114,7 @@ _ORDER = (
     "stop",
     "pause",
     "hand_back",
+    "transfer",
     "finish",
     "adopt",
     "wait",
@@ -191,7 +192,7 @@ def _steps_of(view: View, lease: Lease, in_use: frozenset[str]) -> Iterator[Step
 def _silent_steps(view: View, lease: Lease) -> Iterator[Step]:
     """The deadline lives with the backend too; here it is only written down that the lease must be over."""
     over = lease.deadline if lease.service_s is None else lease.window.end
-    if lease.state.served and view.now >= over:
+    if lease.state.served and view.now >= over and not _moves(lease, view.now):
         yield _end(lease, view.now)
     if lease.state is LeaseState.ENDING and view.now > lease.deadline + timedelta(
         seconds=view.timing_of(lease).unreachable_s
@@ -223,7 +224,9 @@ def _preparing_steps(view: View, lease: Lease, seen: Observation) -> Iterator[St
     if lease.end_reason == "canceled":
         yield Step("abandon", lease.id, "canceled by the tenant")
     elif view.now >= lease.deadline:
-        yield Step("abandon", lease.id, "its window was over before the tenant could log in")
+        moving = _moves(lease, view.now)
+        over = Step("abandon", lease.id, "its window was over before the tenant could log in")
+        yield _transfer(lease) if moving else over
     elif lease.id in view.failures:
         yield from failure_steps(lease, view.failures[lease.id], view.now, view.timing_of(lease))
     elif _ran_already(seen):
@@ -242,7 +245,7 @@ def _preparing_steps(view: View, lease: Lease, seen: Observation) -> Iterator[St
 
 def _served_steps(view: View, lease: Lease, seen: Observation) -> Iterator[Step]:
     if view.now >= lease.deadline and seen.reason != JOB_DONE:
-        yield _end(lease, view.now)
+        yield _transfer(lease) if _moves(lease, view.now) else _end(lease, view.now)
         return
     if seen.state in (RunState.STOPPED, RunState.FAILED):
         reason = "sandbox_failed" if seen.reason not in ("reclaimed", "window_over", JOB_DONE) else seen.reason
@@ -254,7 +257,8 @@ def _served_steps(view: View, lease: Lease, seen: Observation) -> Iterator[Step]
         yield from _meter_steps(lease, seen)
         return
     if lease.reclaim_at is not None and lease.state is not LeaseState.NOTICE:
-        yield Step("announce", lease.id, f"it is taken back at {format_time(lease.reclaim_at)}", lease.reclaim_at)
+        what = f"moves to pool {lease.move.pool_id}" if lease.move is not None else "is taken back"
+        yield Step("announce", lease.id, f"it {what} at {format_time(lease.reclaim_at)}", lease.reclaim_at)
     if lease.handing_back is not None and view.now >= lease.handing_back.at:
         gone = len(lease.handing_back.unit_ids)
         yield Step("hand_back", lease.id, f"its tenant gives back {gone} accelerators", lease.handing_back.at)
@@ -298,6 +302,17 @@ def _ending_steps(view: View, lease: Lease, seen: Observation) -> Iterator[Step]
             yield Step("quarantine", lease.id, "it should be over and still is not")
     else:
         yield Step("finish", lease.id, "nothing of it is left" if seen.clean else "it is over, but not proved clean")
+
+
+def _moves(lease: Lease, now: datetime) -> bool:
+    """Whether the lease goes on in another pool instead of ending: not once what was held for it there is on sale again."""
+    return lease.move is not None and now < min(lease.move.until, lease.window.end)
+
+
+def _transfer(lease: Lease) -> Step:
+    assert lease.move is not None
+    details = {"to_pool_id": lease.move.pool_id}
+    return Step("transfer", lease.id, f"it moves to pool {lease.move.pool_id}", lease.reclaim_at, details)
 
 
 def _end(lease: Lease, now: datetime) -> Step:

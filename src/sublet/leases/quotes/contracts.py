@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 from sublet.leases import store as sql
 from sublet.leases.images.service import chosen as chosen_image
 from sublet.leases.images.service import take as take_image
-from sublet.leases.model import QUOTE_S, GiveBack, Lease, LeaseState, OnFailure, Quote, UnitState
+from sublet.leases.model import QUOTE_S, GiveBack, Lease, LeaseState, OnFailure, OnReclaim, Quote, UnitState
 from sublet.leases.ports import LeasePorts
 from sublet.leases.quotes import calendar
 from sublet.leases.quotes.holds import ROLLING_S, hold_s
@@ -82,6 +82,8 @@ def make_quote(
         service_s=request.service_s,
         likely=offered.likely,
         give_back=GiveBack.of(terms),
+        # Hours by a deadline are paused and resumed instead.
+        on_reclaim=request.on_reclaim if by_window else OnReclaim.END,
     )
 
 
@@ -130,6 +132,7 @@ def make_lease(
         service_s=quote.service_s,
         turned_at=None if by_window else now,
         give_back=quote.give_back,
+        on_reclaim=quote.on_reclaim,
     )
     take_image(connection, quote.image, now)
     volumes_sql.attach_all(connection, quote.volumes, lease.id)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sublet.leases.model import WINDOW_S_MIN, OnFailure, checked_ahead, checked_window
+from sublet.leases.model import WINDOW_S_MIN, OnFailure, OnReclaim, checked_ahead, checked_window
 from sublet.surplus.deadlines.kinds import ORDER_HOURS_MAX, WITHIN_HOURS_MAX
 from sublet.values.clock import format_time
 from sublet.values.errors import InvalidInputError
@@ -29,6 +29,7 @@ class QuoteRequest:
     generation: str | None = None
     duration_s: int | None = None
     on_failure: OnFailure = OnFailure.SHRINK
+    on_reclaim: OnReclaim = OnReclaim.END
     network: tuple[str, ...] = ()
     """Names of the allow lists whose hosts the lease may reach; without one, none."""
     service_s: int | None = None
@@ -55,6 +56,7 @@ class QuoteRequest:
             "images": bool(self.image),
             "pauses": self.service_s is not None,
             "jobs": self.job,
+            "moves": self.on_reclaim is OnReclaim.MOVE,
         }
         return frozenset(name for name, things in asked.items() if things)
 
@@ -135,6 +137,8 @@ class QuoteRequest:
             more["service_s"] = self.service_s
         if self.finish_by is not None:
             more["finish_by"] = format_time(self.finish_by)
+        if self.on_reclaim is not OnReclaim.END:
+            more["on_reclaim"] = self.on_reclaim.value
         return more | {
             "accelerators": self.accelerators,
             "class": self.class_name,

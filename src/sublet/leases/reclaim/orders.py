@@ -14,6 +14,7 @@ from sqlalchemy import Connection
 from sublet.leases import events
 from sublet.leases import store as sql
 from sublet.leases.deadlines.turns import Cause, Turns
+from sublet.leases.lifecycle.transferring import Transfers
 from sublet.leases.lifecycle.transitions import Transitions
 from sublet.leases.model import ACCELERATORS_PER_LEASE_MAX, FirmLeaseError, Lease, LeaseState, checked_ahead
 from sublet.leases.plan.waits import pauses_alone, wait_steps
@@ -21,6 +22,7 @@ from sublet.leases.ports import LeasePorts
 from sublet.leases.quotes.admission import checked_key
 from sublet.leases.reclaim import store as reclaim_store
 from sublet.leases.reclaim import waits as waits_sql
+from sublet.leases.reclaim.moving import Targets, may_move, targets_of
 from sublet.leases.reclaim.store import Rounds
 from sublet.leases.reclaim.victims import (
     Occupant,
@@ -79,6 +81,7 @@ class Reclaims:
         self._transitions = transitions
         self.turns = Turns(store, ports, transitions, self._calm_room)
         self.waits = Waits(store)
+        self.transfers = Transfers(store, ports, transitions)
 
     def preview(self, order: ReclaimOrder) -> ReclaimPlan:
         """Whom the order would ask back. Changes nothing. Raises InvalidInputError, NotFoundError."""
@@ -97,13 +100,13 @@ class Reclaims:
 
         def write(connection: Connection) -> dict[str, Any]:
             pool_id = self._pool_id(connection, order.pool)
-            self._store.lock(connection, f"pool:{pool_id}")
+            within = self._lock(connection, pool_id)
             if key is not None and (known := reclaim_store.reclaim_by_key(connection, actor, key)) is not None:
                 asked = (pool_id, order.accelerators, order.reason, order.force)
                 if (known.pool_id, known.accelerators, known.reason, bool(known.forced)) != asked:
                     raise ConflictError("this idempotency key was already used for a different reclaim; use a new key")
                 return {**known.plan, "id": known.id}
-            plan = self._plan_for(connection, order, now)
+            plan = self._plan_for(connection, order, now, within)
             if plan.short > 0:
                 raise FirmLeaseError(
                     f"{plan.short} of {order.accelerators} accelerators are used by firm leases or reserved for model floors or "
@@ -231,10 +234,11 @@ class Reclaims:
         """Who gets notice; where the pool's own demand is `patient`, only for what others need, and who is merely paused."""
         clean_s = self._ports.timing_of(connection, pool_id).clean_s
         plan_for = partial(rising, pool_id, leases, replicas, now=now, clean_s=clean_s, classes=self._ports.classes)
-        plan = plan_for(partial(self._room, connection, pool_id))
+        targets = partial(Targets, connection, self._ports, now)
+        plan = plan_for(partial(self._room, connection, pool_id), elsewhere=targets())
         if not patient or plan is None:
             return plan
-        found = plan_for(partial(self._room_while_waiting, connection, pool_id))
+        found = plan_for(partial(self._room_while_waiting, connection, pool_id), elsewhere=targets())
         known = {victim.id for victim in found.victims} if found is not None else set()
         pauses = tuple(victim for victim in pauses_alone(plan) if victim.id not in known)
         if not pauses:
@@ -255,7 +259,7 @@ class Reclaims:
         by = step.at
 
         def write(connection: Connection) -> None:
-            self._store.lock(connection, f"pool:{pool_id}")
+            elsewhere = Targets(connection, self._ports, now, self._lock(connection, pool_id))
             leases: list[Lease] = []
             replicas: list[Occupant] = []
             if step.details["kind"] == "replica":
@@ -267,7 +271,9 @@ class Reclaims:
                     leases = [lease]
             count = accelerators_of(leases, replicas)
             classes = self._ports.classes
-            plan = plan_reclaim(pool_id, count, by, leases, now, why=why, replicas=replicas, classes=classes)
+            plan = plan_reclaim(
+                pool_id, count, by, leases, now, why=why, replicas=replicas, classes=classes, elsewhere=elsewhere
+            )
             for victim in plan.victims:
                 self._give_notice(connection, victim, ACTOR, now)
                 self._count_round(connection, pool_id, now)
@@ -293,6 +299,8 @@ class Reclaims:
         if isinstance(victim, Victim) and victim.lease.service_s is not None:
             lease = sql.lease(connection, victim.id) or victim.lease
             self.turns.ask_within(connection, lease, victim.reclaim_at, Cause(actor, victim.reason), now)
+        elif isinstance(victim, Victim) and victim.move is not None:
+            self.transfers.plan(connection, victim, actor, now)
         elif isinstance(victim, Victim):
             self._transitions.give_notice(connection, victim, actor, now)
         else:
@@ -347,7 +355,18 @@ class Reclaims:
         kept = sql.capacity(connection, pool_id) - reclaim_store.held_for_owner(connection, pool_id, window)
         return max(0, min(self._ports.room_while_waiting(connection, pool_id, window), kept))
 
-    def _plan_for(self, connection: Connection, order: ReclaimOrder, now: datetime) -> ReclaimPlan:
+    def _lock(self, connection: Connection, pool_id: str) -> frozenset[str]:
+        """Lock the pool, and where one of its leases may move the pools that it could move to, in the order of their ids; which."""
+        movable = any(may_move(lease) for lease in sql.live_leases(connection, pool_id))
+        found = targets_of(connection, self._ports, pool_id) if movable else []
+        locked = frozenset({pool_id, *(str(pool.id) for pool in found)})
+        for name in sorted(locked):
+            self._store.lock(connection, f"pool:{name}")
+        return locked
+
+    def _plan_for(
+        self, connection: Connection, order: ReclaimOrder, now: datetime, within: frozenset[str] | None = None
+    ) -> ReclaimPlan:
         pool_id = self._pool_id(connection, order.pool)
         window = order.window
         kept = sql.capacity(connection, pool_id) - reclaim_store.held_for_owner(connection, pool_id, window)
@@ -378,6 +397,7 @@ class Reclaims:
             force=order.force,
             replicas=[item for item in (*rented, *floors) if item.leaving_at is None],
             classes=self._ports.classes,
+            elsewhere=Targets(connection, self._ports, now, within),
         )
         # What other reclaims keep, or what the pool does not have, no tenant can give.
         return replace(plan, short=plan.short + max(0, order.accelerators - max(0, kept)))

@@ -6,11 +6,12 @@ Pure. Replicas of managed models are capacity that Sublet rents from itself: the
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from sublet.leases.model import FORCED_NOTICE_S, Lease, credit_nano, late_credit_nano
+from sublet.leases.model import FORCED_NOTICE_S, Lease, PlannedMove, credit_nano, late_credit_nano
+from sublet.leases.plan.elsewhere import Elsewhere
 from sublet.surplus.rule.reclaim import Holding, least_destroyed
 from sublet.values.clock import format_time
 from sublet.values.money import text_from_nano
@@ -63,6 +64,7 @@ class Victim:
     reason: str
     cost: Holding
     forced: bool = False
+    move: PlannedMove | None = None
 
     @property
     def id(self) -> str:
@@ -76,6 +78,7 @@ class Victim:
     def sentence(self) -> str:
         """Why a lease, and why this one, for anyone who reads the plan."""
         verb = "; it is paused" if self.lease.service_s is not None else ""
+        verb = f"; it moves to pool {self.move.pool_id}" if self.move is not None else verb
         return f"{self.reason}{verb}; {self.cost.sentence} {self.lease.currency}"
 
     def as_dict(self) -> dict[str, Any]:
@@ -95,6 +98,7 @@ class Victim:
             "forced": self.forced,
             "reason": self.reason,
             "sentence": self.cost.sentence,
+            "move_to": self.move.pool_id if self.move is not None else "",
         }
 
 
@@ -263,15 +267,19 @@ def plan_reclaim(
     force: bool = False,
     replicas: Sequence[Occupant] = (),
     classes: ServiceClasses = SHIPPED,
+    elsewhere: Elsewhere | None = None,
 ) -> ReclaimPlan:
     """Choose among `leases` and `replicas` (those that hold accelerators of the pool past `by` and are under no notice).
 
     The less strict class goes first, replicas with the class that they rent in and those of floors with the strictest; within a
     class those whose end destroys the least value, as `surplus.rule.reclaim.least_destroyed` chooses them. Each gets at least its
-    notice, more where there is time until `by`.
+    notice, more where there is time until `by`. Where there is room `elsewhere`, a lease that may moves instead of ending, which
+    destroys less.
     """
     offered: dict[str, Victim | ReplicaVictim] = {
-        lease.id: _victim(lease, by, now, why, clean_s, classes) for lease in leases if force or lease.reclaimable
+        lease.id: _moving(_victim(lease, by, now, why, clean_s, classes), elsewhere)
+        for lease in leases
+        if force or lease.reclaimable
     }
     offered |= {
         item.id: _replica_victim(item, by, now, why, classes) for item in replicas if force or not item.protected
@@ -279,6 +287,9 @@ def plan_reclaim(
     by_s = max(0, int((by - now).total_seconds()))
     chosen = least_destroyed([victim.cost for victim in offered.values()], needed, by_s)
     victims = tuple(offered[item.id] for item in chosen)
+    if elsewhere is not None:
+        elsewhere.keep([victim.id for victim in victims])
+        victims = tuple(_moving(victim, elsewhere) for victim in victims)
     back_at = max((now + timedelta(seconds=victim.cost.drain_s) for victim in victims), default=None)
     short = max(0, needed - sum(victim.accelerators for victim in victims))
     return ReclaimPlan(pool_id, needed, victims, short, back_at)
@@ -292,6 +303,7 @@ def rising(
     now: datetime,
     clean_s: int,
     classes: ServiceClasses = SHIPPED,
+    elsewhere: Elsewhere | None = None,
 ) -> ReclaimPlan | None:
     """Where tenants hold more than may stay: who gets notice. Each class is asked as early as its notice needs, no earlier.
 
@@ -327,6 +339,7 @@ def rising(
             clean_s=clean_s,
             replicas=[item for item in rented if item.id in asked],
             classes=classes,
+            elsewhere=elsewhere,
         )
         victims += plan.victims
         needed += excess
@@ -447,6 +460,16 @@ def _paused(
         turn=_turn(lease, classes, reclaim_at),
     )
     return Victim(lease, reclaim_at, credit, why, cost)
+
+
+def _moving(victim: Victim | ReplicaVictim, elsewhere: Elsewhere | None) -> Victim | ReplicaVictim:
+    """The same where the lease may move: nothing is owed and no income is lost, but its processes have to start again."""
+    if elsewhere is None or not isinstance(victim, Victim) or victim.move is not None:
+        return victim
+    move = elsewhere.find(victim.lease, victim.reclaim_at)
+    if move is None:
+        return victim
+    return replace(victim, move=move, credit_nano=0, cost=replace(victim.cost, credit_nano=0, left_s=0))
 
 
 def _victim(lease: Lease, by: datetime, now: datetime, why: str, clean_s: int, classes: ServiceClasses) -> Victim:

@@ -7,8 +7,26 @@ from sublet.values.wire import answer
 
 
 @answer
+class MoveOfLease:
+    """A lease under notice goes on in the pool `pool_id` from `at` on, where its accelerators are held for it."""
+
+    pool_id: str
+    at: Moment
+
+
+@answer
+class MoveMade:
+    """A lease went on in another pool."""
+
+    from_pool_id: str
+    to_pool_id: str
+    at: Moment
+
+
+@answer
 class Victim:
-    """Who gives capacity back, when, and what it costs: a lease (`lease_id`) or a replica (`replica_id`, `model`)."""
+    """Who gives capacity back, when, and what it costs: a lease (`lease_id`) or a replica (`replica_id`, `model`). With `move_to`, the
+    id of a pool, the lease goes on there instead of ending."""
 
     kind: str
     class_: str
@@ -27,6 +45,7 @@ class Victim:
     organization_id: str = ""
     replica_id: str = ""
     model: str = ""
+    move_to: str = ""
 
 
 @answer

@@ -9,6 +9,7 @@ from annotated_types import Interval, MaxLen, MinLen
 from sublet.leases.changes.wire import GiveBackRule, HandingBack, PriceStep
 from sublet.leases.deadlines.wire import LeaseDeadline, QuotedDeadline
 from sublet.leases.images.wire import ImageOfLease
+from sublet.leases.reclaim.wire import MoveMade, MoveOfLease
 from sublet.values.moments import Moment
 from sublet.values.wire import LINE, LINES, Flag, Whole, answer, body
 
@@ -30,6 +31,8 @@ class NewQuote:
 
     `on_failure` says what becomes of the lease when an accelerator fails and no equal one is free: `shrink` goes on with
     fewer at a lower price, `replace` ends it with credit; `end` ends it even where an equal one is free.
+    `on_reclaim` says what becomes of it when the owner needs the accelerators: `end` ends it with credit; `move` lets it go on in
+    another pool of its generation that has room, with its home directory, at the same price, after a restart.
     With `finish_by`, the window of `duration_s` starts as early after `start` as it can be sold, and is over by then.
     For a class that is sold by a deadline: `service_s` seconds of service of each accelerator by `end`; no `start`, `duration_s`.
     """
@@ -43,6 +46,7 @@ class NewQuote:
     duration_s: Duration | None = None
     finish_by: Moment | None = None
     on_failure: Literal["shrink", "replace", "end"] = "shrink"
+    on_reclaim: Literal["end", "move"] = "end"
     network: Annotated[list[Annotated[str, MaxLen(40), LINE]], MaxLen(16)] | None = None
     service_s: Annotated[Whole, Interval(ge=60, le=7 * 24 * 3600)] | None = None
     volumes: Annotated[list[Annotated[str, MaxLen(60), LINE]], MaxLen(8)] | None = None
@@ -150,6 +154,7 @@ class Quote:
     currency: str
     credit_ratio: str
     on_failure: str
+    on_reclaim: str
     block_id: str | None
     sold_from: str
     network: list[str]
@@ -224,6 +229,9 @@ class Lease:
     guarantees: dict[str, Any]
     last_error: str | None
     on_failure: str
+    on_reclaim: str
+    move: MoveOfLease | None
+    moves: list[MoveMade]
     shrunk_by: int
     block_id: str | None
     network: list[str]

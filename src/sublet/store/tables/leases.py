@@ -24,6 +24,7 @@ quotes = Table(
     Column("expires_at", Instant, nullable=False),
     Column("held_until", Instant, nullable=True),
     Column("on_failure", String(8), nullable=False, server_default="shrink"),
+    Column("on_reclaim", String(8), nullable=False, server_default="end"),
     Column("block_id", String(40), nullable=True),
     Column("network", Json, nullable=True),
     Column("service_s", Integer, nullable=True),
@@ -74,6 +75,10 @@ leases = Table(
     Column("guarantees", Json, nullable=True),
     Column("last_error", Text, nullable=True),
     Column("on_failure", String(8), nullable=False, server_default="shrink"),
+    # Whether it may move to another pool instead of ending, where it is going to, and where it was.
+    Column("on_reclaim", String(8), nullable=False, server_default="end"),
+    Column("move", Json, nullable=True),
+    Column("moves", Json, nullable=True),
     Column("shrunk_by", Integer, nullable=False, server_default="0"),
     Column("outages", Json, nullable=True),
     Column("block_id", String(40), nullable=True),

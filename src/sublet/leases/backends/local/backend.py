@@ -180,8 +180,8 @@ class LocalBackend(Standalone):
                 found[lease_id] = observation
         return found
 
-    def notice(self, lease_id: str, reclaim_at: datetime, text: str) -> Observation:
-        return self._terms(lease_id, text, reclaim_at=reclaim_at)
+    def notice(self, lease_id: str, reclaim_at: datetime, text: str, *, comes_back: bool | None = None) -> Observation:
+        return self._terms(lease_id, text, reclaim_at=reclaim_at, comes_back=comes_back)
 
     def withdraw_notice(self, lease_id: str) -> Observation:
         return self._terms(lease_id, "*** The notice is withdrawn: this lease goes on as before. ***", withdraw=True)
@@ -354,7 +354,9 @@ class LocalBackend(Standalone):
             if list(order.devices) != spec.devices:
                 spec = self._on_other_devices(spec, order.devices)
             parts = self._image_part(order.image) | self._host_part()
-            spec = replace(spec, egress=list(order.egress), reclaim_at_us=reclaim_at_us, **parts)
+            spec = replace(
+                spec, egress=list(order.egress), reclaim_at_us=reclaim_at_us, pausable=order.pausable, **parts
+            )
             spec.ends_at_us = to_micros(order.ends_at)
             # The door's policy is this version's, not the one that the lease began with.
             if files.etc.is_dir():
@@ -418,6 +420,7 @@ class LocalBackend(Standalone):
         ends_at: datetime | None = None,
         reclaim_at: datetime | None = None,
         withdraw: bool = False,
+        comes_back: bool | None = None,
     ) -> Observation:
         """Change the end. The spec is written first: a shim that starts again reads it there."""
         files = LeaseFiles(self._base, lease_id)
@@ -430,12 +433,14 @@ class LocalBackend(Standalone):
                 spec.ends_at_us = to_micros(ends_at)
             if reclaim_at is not None or withdraw:
                 spec.reclaim_at_us = to_micros(reclaim_at) if reclaim_at else None
+            spec.pausable = spec.pausable if comes_back is None else comes_back
             if asdict(spec) != before:
                 files.write_spec(spec)
         if files.held():
             state = files.read_state()
             known = state and (state.ends_at_us, state.reclaim_at_us) == (spec.ends_at_us, spec.reclaim_at_us)
             request = {"op": "terms", "ends_at_us": spec.ends_at_us, "reclaim_at_us": spec.reclaim_at_us}
+            request["pausable"] = spec.pausable
             if not known:
                 ask(files, {**request, "text": text})
         return self.observe(lease_id)

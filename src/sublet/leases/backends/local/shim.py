@@ -389,6 +389,7 @@ class Shim:
         elif operation == "pause":
             self._pause_soon()
         elif operation == "terms":
+            self.spec.pausable = bool(request.get("pausable", self.spec.pausable))
             self._change_terms(int(request["ends_at_us"]), request["reclaim_at_us"], str(request.get("text", "")))
         elif operation != "status":
             raise ValueError(f"unknown operation {operation!r}")

@@ -263,7 +263,7 @@ class SlurmBackend(ClusterFacts):
 
     # -- terms
 
-    def notice(self, lease_id: str, reclaim_at: datetime, text: str) -> Observation:
+    def notice(self, lease_id: str, reclaim_at: datetime, text: str, *, comes_back: bool | None = None) -> Observation:
         return self._terms(lease_id, lambda order: _with_notice(order, reclaim_at, text))
 
     def withdraw_notice(self, lease_id: str) -> Observation:
