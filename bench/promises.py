@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 from rich.progress import Progress
 
+import moves
 from sublet.demand.feeds.csv_series import read_series
 from sublet.surplus import budget
 from sublet.surplus.backtest import promises
@@ -136,6 +137,7 @@ def _tables() -> dict[str, Callable[[dict[str, Trace]], Row]]:
         "cost": lambda pools: orders_cost(),
         "hostile": lambda pools: _hostile(),
         "queued": lambda pools: _queued(),
+        "moves": moves.table,
         "sensitivity": _sensitivity,
         **{f"deadline {kind}": orders(kind) for kind in (*DEADLINES, *LONG)},
         "12h": firm(12),
@@ -337,7 +339,9 @@ def _sensitivity(pools: dict[str, Trace]) -> Row:
 
 def _halved(name: str, module: Any, constant: str) -> dict[str, Change]:
     value = getattr(module, constant)
-    return {f"{name} half": {(module, constant): value / 2}, f"{name} double": {(module, constant): value * 2}}
+    # Hours that are counted stay whole.
+    half = value // 2 if isinstance(value, int) else value / 2
+    return {f"{name} half": {(module, constant): half}, f"{name} double": {(module, constant): value * 2}}
 
 
 def _paces(pace: budget.Pace) -> dict[str, tuple[budget.Pace, Change]]:

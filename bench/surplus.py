@@ -75,6 +75,7 @@ PROMISES = {
     "everything": ("windows and orders together", ("everything",)),
     "hostile": ("fifty pools that are made to break promises", ("hostile",)),
     "queued": ("pools whose jobs are known", ("queued",)),
+    "moves": ("windows that move to another pool of their generation instead of breaking", ("moves",)),
     "sensitivity": ("each constant at half and at double", ("sensitivity",)),
 }
 """By option, what it measures and the tables of bench/promises.py."""
