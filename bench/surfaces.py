@@ -3,6 +3,7 @@
 `python bench/surfaces.py` feeds each surface's stream with the chunks of an answer, as llama.cpp sends them, and reads a request of
 ten messages and one of a coding agent's kind (60 messages, 40 tools). The least of several rounds counts, since other programs only
 add to it; `of_openai` is the ratio to OpenAI's own surface, which passes events on by position.
+`sigv4` is what it costs to check a signature.
 """
 
 from __future__ import annotations
@@ -13,9 +14,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from sublet.gateway.front.signed import Signers
+from sublet.gateway.model import KeyGrant, Snapshot
 from sublet.gateway.requests.call import Call
 from sublet.gateway.surfaces.registry import SURFACES
+from sublet.gateway.surfaces.sigv4 import signature_of
 from sublet.gateway.surfaces.surface import Identity, Surface
+from sublet.values.clock import SystemClock
 
 RESULT = Path(__file__).parent / "results" / "surfaces.json"
 EVENTS, ROUNDS, REQUESTS = 2_000, 15, 200
@@ -32,8 +37,9 @@ def main() -> None:
     for surface in SURFACES:
         name = type(surface).__name__.removesuffix("Surface").lower()
         found[name] = measured(surface, name)
-    for figures in found.values():
+    for figures in list(found.values()):
         figures["of_openai"] = round(figures["event_us"] / found["openai"]["event_us"], 2)
+    found["sigv4"] = {"check_us": round(least_us(signed_requests()) / REQUESTS, 1)}
     RESULT.write_text(json.dumps(found, indent=1, sort_keys=True) + "\n")
     print(json.dumps(found, indent=1))
 
@@ -95,6 +101,36 @@ def request_of(surface: Surface, name: str, turns: int, tools: int) -> tuple[Sur
             functions = [{"name": f"t{n}", "description": words, "parameters": SCHEMA} for n in range(tools)]
             fields["tools"] = [{"type": "function", "function": item} for item in functions]
     return surface, json.dumps(fields).encode()
+
+
+def signed_requests() -> Callable[[], None]:
+    """What checks a signed request of 2 kB as the gateway does, its signing key of the day being known."""
+    from botocore.auth import SigV4Auth
+    from botocore.awsrequest import AWSRequest
+    from botocore.credentials import Credentials
+
+    body, target = b"x" * 2048, b"/model/a%3A0/converse"
+    told = {
+        "Content-Type": "application/json",
+        "User-Agent": "Boto3/1.44 md/Botocore",
+        "amz-sdk-invocation-id": "x" * 36,
+    }
+    request = AWSRequest("POST", "http://models.example.com" + target.decode(), told, body)
+    SigV4Auth(Credentials("key_1", "secret"), "bedrock", "us-east-1").add_auth(request)
+    headers = [(b"host", b"models.example.com")]
+    headers += [(name.lower().encode(), str(value).encode()) for name, value in request.headers.items()]
+    signers = Signers(SystemClock(), lambda sealed, owner: sealed)
+    signers.adopt(Snapshot({b"": KeyGrant("key_1", "org_1", signing_secret="secret")}))
+
+    def check() -> None:
+        for _ in range(REQUESTS):
+            signature = signature_of(headers)
+            assert signature is not None
+            signed = signers.begin(signature, b"POST", target, headers)
+            signed.feed(body)
+            signed.prove()
+
+    return check
 
 
 def parsed(surface: Surface, body: bytes) -> Call:

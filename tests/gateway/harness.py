@@ -20,6 +20,7 @@ from sublet.gateway.model import GatewaySettings, UsageRecord
 from sublet.gateway.requests.held import Holds
 from sublet.gateway.server import run
 from sublet.store import Store
+from sublet.store.sealing import Sealing
 from sublet.store.tables.models import deployments, models, replicas
 from sublet.values.ids import new_id
 from sublet.wiring.model_api import gateway_ports
@@ -330,6 +331,7 @@ class Running:
     refuse_events: bool = False
     holds: Holds | None = None
     ledger: Callable[[list[UsageRecord]], None] | None = None
+    sealing: Sealing | None = None
     _stop: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
 
@@ -413,7 +415,7 @@ class Running:
         self._stop.clear()
         self._thread = threading.Thread(
             target=run,
-            args=(self.settings, self.store, gateway_ports(self.emit, holds=self.holds)),
+            args=(self.settings, self.store, gateway_ports(self.emit, holds=self.holds, sealing=self.sealing)),
             kwargs={"on_ready": on_ready, "stop": self._stop},
             daemon=True,
         )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import hmac
 import secrets
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -67,6 +69,8 @@ class LiveKey:
     scopes: Sequence[str]
     expires_at: datetime | None
     project: str
+    signing_secret: str
+    """Sealed; empty where the key can't sign."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +117,13 @@ class IssuedKey:
     secret: str
 
     def as_dict(self) -> dict[str, Any]:
-        return {**self.key.as_dict(), "secret": self.secret}
+        return {**self.key.as_dict(), "secret": self.secret, "signing_secret": signing_secret_of(self.secret)}
+
+
+def signing_secret_of(secret: str) -> str:
+    """What requests are signed with instead of sending a key's secret: it follows from that, and never leads back to it."""
+    found = hmac.digest(secret.encode(), b"sublet signing secret", "sha256")
+    return base64.urlsafe_b64encode(found).decode()[:40]
 
 
 class Require(Protocol):

@@ -24,9 +24,12 @@ from sublet.accounts.model import (
     checked_scopes,
     new_secret,
     secret_sha256,
+    signing_secret_of,
 )
+from sublet.accounts.permissions import reach
 from sublet.store import Store
 from sublet.store.paging import Page, PageRequest
+from sublet.store.sealing import Sealing
 from sublet.values.errors import (
     ConflictError,
     InvalidInputError,
@@ -45,8 +48,10 @@ _SECRET_LENGTH_MAX = 256
 class Accounts:
     """The use cases of accounts."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, sealing: Callable[[], Sealing] | None = None) -> None:
+        """`sealing` seals what keys sign requests with; without it new keys can't sign."""
         self._store = store
+        self._sealing = sealing
 
     @property
     def store(self) -> Store:
@@ -123,6 +128,7 @@ class Accounts:
         `project`; `also` is done in the same transaction. Raises InvalidInputError, NotFoundError, LimitExceededError."""
         owner = self.organization(organization)
         key, secret = _new_key(owner, name, scopes, expires_at, self._store.clock.now(), (project, role))
+        sealed = self._sealed(key, secret)
 
         def write(connection: Connection) -> IssuedKey:
             self._store.lock(connection, f"keys {owner.id}")
@@ -130,7 +136,7 @@ class Accounts:
                 raise LimitExceededError(
                     f"{owner.name} already has {KEYS_PER_ORGANIZATION_MAX} keys, the maximum; revoke one or reuse one"
                 )
-            sql.insert_key(connection, key, secret_sha256(secret))
+            sql.insert_key(connection, key, secret_sha256(secret), sealed)
             if also is not None:
                 also(connection, key)
             return IssuedKey(key, secret)
@@ -145,6 +151,11 @@ class Accounts:
             sql.set_holder(connection, key.id, person_id, created_by)
 
         return hold
+
+    def _sealed(self, key: ApiKey, secret: str) -> str | None:
+        if self._sealing is None or not reach(key.role, key.scopes, "inference:use"):
+            return None
+        return self._sealing().seal(signing_secret_of(secret), key.id)
 
     def keys(self, organization_id: str) -> list[ApiKey]:
         with self._store.read() as connection:
@@ -193,6 +204,18 @@ class Accounts:
             return secret
 
         return self._store.write(write)
+
+
+def reseal_keys(store: Store, sealing: Sealing) -> int:
+    """Seal what keys sign with by the present key; how many were not. Raises SealingKeyError where one can't be opened."""
+
+    def write(connection: Connection) -> int:
+        old = [item for item in sql.signing_secrets(connection) if not sealing.is_current(item[1])]
+        for key_id, sealed in old:
+            sql.set_signing_secret(connection, key_id, sealing.seal(sealing.open(sealed, key_id), key_id))
+        return len(old)
+
+    return store.write(write)
 
 
 def _new_key(

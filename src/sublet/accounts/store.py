@@ -55,7 +55,7 @@ def organization_page(connection: Connection, wanted: PageRequest, only: str | N
     return ORGANIZATIONS.read(connection, query, wanted).map(_organization)
 
 
-def insert_key(connection: Connection, key: ApiKey, sha256: str) -> None:
+def insert_key(connection: Connection, key: ApiKey, sha256: str, signing_secret: str | None = None) -> None:
     connection.execute(
         insert(api_keys).values(
             id=key.id,
@@ -69,6 +69,7 @@ def insert_key(connection: Connection, key: ApiKey, sha256: str) -> None:
             expires_at=key.expires_at,
             revoked_at=key.revoked_at,
             project=key.project,
+            signing_secret=signing_secret,
         )
     )
 
@@ -112,12 +113,23 @@ def live_keys(connection: Connection) -> list[LiveKey]:
     key, owner = api_keys.c, organizations.c
     rows = connection.execute(
         select(
-            *(key.sha256, key.id, key.organization_id, owner.name, key.role, key.scopes, key.expires_at, key.project)
+            *(key.sha256, key.id, key.organization_id, owner.name, key.role, key.scopes, key.expires_at, key.project),
+            func.coalesce(key.signing_secret, ""),
         )
         .join(organizations, owner.id == key.organization_id)
         .where(key.revoked_at.is_(None), owner.status == "active")
     )
     return [LiveKey(*row) for row in rows]
+
+
+def signing_secrets(connection: Connection) -> list[tuple[str, str]]:
+    """The sealed secrets that keys sign with, each after its key's id."""
+    found = select(api_keys.c.id, api_keys.c.signing_secret).where(api_keys.c.signing_secret.is_not(None))
+    return [(row.id, row.signing_secret) for row in connection.execute(found)]
+
+
+def set_signing_secret(connection: Connection, key_id: str, sealed: str) -> None:
+    connection.execute(update(api_keys).where(api_keys.c.id == key_id).values(signing_secret=sealed))
 
 
 def count_keys(connection: Connection, organization_id: str) -> int:

@@ -151,7 +151,8 @@ class KeyList:
 
 @answer
 class IssuedKey:
-    """A key that was just made, with its secret: shown this once."""
+    """A key that was just made, with its secret: shown this once. `signing_secret` is the secret access key for clients that sign
+    requests instead of sending the key, with `id` as the access key id."""
 
     id: str
     organization_id: str
@@ -164,6 +165,7 @@ class IssuedKey:
     expires_at: Moment | None
     revoked_at: Moment | None
     secret: str
+    signing_secret: str
 
 
 @body

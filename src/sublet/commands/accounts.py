@@ -96,7 +96,8 @@ def create_key(
     else:
         narrowed = f", narrowed to {', '.join(made['scopes'])}" if made["scopes"] else ""
         say(
-            f"{made['id']}  role {made['role']}{narrowed}\n{made['secret']}\nIt is shown only once, because only its hash is stored."
+            f"{made['id']}  role {made['role']}{narrowed}\n{made['secret']}\nIt is shown only once, because only its hash is stored.\n"
+            f"For requests signed with SigV4: access key id {made['id']}, secret access key {made['signing_secret']}"
         )
 
 

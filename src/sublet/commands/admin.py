@@ -253,6 +253,7 @@ def rotate_secrets(as_json: JsonFlag = False) -> None:
     """Seal the stored secrets with a new key. With the key in a file, one is made; with `secrets.key` set, set the new one there and
     the old one as `secrets.previous_key` first. Sublet must be stopped. Killed, it goes on when called again."""
     from sublet.accounts.people.letters import reseal_letters
+    from sublet.accounts.service import reseal_keys
     from sublet.notifications.service import reseal
     from sublet.store.sealing import add_key, drop_old_keys, sealing_of
 
@@ -267,7 +268,7 @@ def rotate_secrets(as_json: JsonFlag = False) -> None:
         if not stated:
             add_key(settings.data_dir)
         sealing = sealing_of(settings.data_dir, stated, settings.secrets.previous_key.get_secret_value())
-        count = reseal(store, sealing) + reseal_letters(store, sealing)
+        count = reseal(store, sealing) + reseal_letters(store, sealing) + reseal_keys(store, sealing)
     finally:
         store.close()
     if not stated:

@@ -10,6 +10,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route as AppRoute
 
 from sublet.gateway.front.answers import refusal_headers
+from sublet.gateway.front.protocol import GRANT
 from sublet.gateway.front.routes import READ, Route
 from sublet.gateway.model import ModelRoute
 from sublet.gateway.refusals import ModelNotFoundError, RouteNotFoundError
@@ -28,7 +29,9 @@ def application(gateway: Gateway, surfaces: Sequence[Surface]) -> Starlette:
 
     def granted(request: Request) -> tuple[Surface, dict[str, ModelRoute]]:
         surface = surface_of(request)
-        allowed = gateway.authenticate(surface.secret(request.headers.raw)).models
+        # Who asks has been found out already; a request that was signed could not be asked a second time.
+        grant = request.scope.get(GRANT) or gateway.authenticate(surface.secret(request.headers.raw))
+        allowed = grant.models
         models = gateway.snapshot.models
         return surface, {name: models[name] for name in sorted(models) if allowed is None or name in allowed}
 

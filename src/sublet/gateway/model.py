@@ -128,7 +128,8 @@ class KeyGrant:
 
     `budgeted` says that a hard budget or prepaid credit covers what it does, `budgets` which, and their limits. `weight` is its
     organization's in the queue, `key_weight` its own within that. `models` are the only ones that it may call (None: all).
-    `default_rate` and `default_concurrency` say that the settings' limits hold, as the operator set none for it.
+    `default_rate` and `default_concurrency` say that the settings' limits hold, as the operator set none for it. `signing_secret` is
+    what it signs requests with, sealed; empty where it can't.
     """
 
     id: str
@@ -145,6 +146,7 @@ class KeyGrant:
     models: frozenset[str] | None = None
     default_rate: bool = True
     default_concurrency: bool = True
+    signing_secret: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,32 @@ class InvalidApiKeyError(UnauthenticatedError):
     code = "invalid_api_key"
 
 
+class UnknownAccessKeyError(UnauthenticatedError):
+    """The access key id is unknown, expired or revoked, or has no secret access key; create a key and sign with the
+    signing_secret that it shows."""
+
+    code = "unknown_access_key"
+
+
+class SignatureMismatchError(UnauthenticatedError):
+    """The signature does not fit the request; check the secret access key, and that no proxy changes the host, the path,
+    or the signed headers."""
+
+    code = "signature_mismatch"
+
+
+class ClockSkewError(UnauthenticatedError):
+    """The signature is older or newer than five minutes; set the clock of the client and sign again."""
+
+    code = "clock_skew"
+
+
+class IncompleteSignatureError(UnauthenticatedError):
+    """The signature lacks something; the message names what."""
+
+    code = "incomplete_signature"
+
+
 class InvalidRequestError(InvalidInputError):
     """The request can't be used as it is; the message names the field and what to write instead."""
 

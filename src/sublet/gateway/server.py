@@ -154,7 +154,8 @@ async def _serve(
         call_soon_threadsafe=loop.call_soon_threadsafe,
     )
     metrics = Metrics()
-    gateway = Gateway(settings, store.clock, loop, journal, metrics, first, outside.ports.holds)
+    ports = outside.ports
+    gateway = Gateway(settings, store.clock, loop, journal, metrics, first, ports.holds, open_secret=ports.open_secret)
     gateway.limit_desk = desk = StoreDesk(store)
     gateway.adopt(first)
     gateway.connections.connections_max = files_for_connections(settings.connections_max)

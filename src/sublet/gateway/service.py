@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from sublet.gateway.front.client import Client
 from sublet.gateway.front.connections import Connections
+from sublet.gateway.front.signed import OpenSecret, Signers
 from sublet.gateway.limits.orders import Desk as LimitDesk
 from sublet.gateway.limits.orders import Order, Placed
 from sublet.gateway.limits.sharing import Claim, Limits
@@ -51,7 +52,7 @@ _Placed = TypeVar("_Placed")
 
 
 class Ticket:
-    """An authenticated request that counts for its key already, before its body is there."""
+    """An authenticated request that counts for its key already, before its body is there; one that was signed has no `secret`."""
 
     __slots__ = ("grant", "key_state", "secret", "snapshot")
 
@@ -75,6 +76,7 @@ class Gateway:
         snapshot: Snapshot,
         holds: Holds | None = None,
         monotonic: Callable[[], float] = time.monotonic,
+        open_secret: OpenSecret | None = None,
     ) -> None:
         self.settings = settings
         self.clock = clock
@@ -82,6 +84,7 @@ class Gateway:
         self.journal = journal
         self.metrics = metrics
         self.snapshot = snapshot
+        self.signers = Signers(clock, open_secret)
         self.admission = Admission(settings)
         self.watch = EngineWatch(self)
         metrics.engine_errors = self.watch.errors
@@ -146,7 +149,7 @@ class Gateway:
             grant = ticket.grant
             if ticket.snapshot is not self.snapshot or grant.expires_at is not None:
                 # It may have been revoked or have expired while the body came.
-                grant = self.authenticate(ticket.secret)
+                grant = self.authenticate(ticket.secret) if ticket.secret else self.signers.grant(grant.id)
             call, model = self._checked(surface, kind, body, grant)
             held = grant.budgeted and self._holds is not None and kind != COUNT
             if held and not call.tier:
@@ -290,6 +293,7 @@ class Gateway:
         """Use `snapshot` from the next request on. To be called on the loop."""
         self.snapshot = snapshot
         self._contexts.clear()
+        self.signers.adopt(snapshot)
         self.admission.adopt(snapshot)
         self.limits.adopt(snapshot)
         self._end_revoked({grant.id: grant for grant in snapshot.keys.values() if grant.may_call})

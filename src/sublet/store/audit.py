@@ -41,7 +41,9 @@ RECORDED = frozenset(
 )
 """Tables whose rows are told, before and after. Others hold what follows from these, what a loop observed, or secrets alone."""
 SECRET = frozenset(
-    "sha256 link_sha256 mail_sha256 id_token password secret previous_secret form_secret content idempotency_key".split()
+    (
+        "sha256 link_sha256 mail_sha256 id_token password secret previous_secret form_secret signing_secret content idempotency_key"
+    ).split()
 )
 PERSONAL: dict[str, frozenset[str]] = {
     "persons": frozenset({"email", "name"}),

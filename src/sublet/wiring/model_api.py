@@ -25,20 +25,23 @@ from sublet.models import store as models_sql
 from sublet.models.catalog import BUILT_IN, CONTEXT_TOKENS_DEFAULT
 from sublet.models.engines.kinds import kind_of
 from sublet.models.model import CatalogEntry, Trouble
+from sublet.store.sealing import Sealing
 from sublet.values.clock import from_micros
 
 UNIX = "unix://"
 
 
-def gateway_ports(emit: Emit, *, built_in: CatalogEntry = BUILT_IN, holds: Holds | None = None) -> GatewayPorts:
-    """`built_in` is the model that needs no catalog entry."""
+def gateway_ports(
+    emit: Emit, *, built_in: CatalogEntry = BUILT_IN, holds: Holds | None = None, sealing: Sealing | None = None
+) -> GatewayPorts:
+    """`built_in` is the model that needs no catalog entry; without `sealing` no key can sign requests."""
 
     def load(
         connection: Connection, version: int, weights: Mapping[str, float], routes: Sequence[RouteRule] = ()
     ) -> Snapshot:
         return load_snapshot(connection, version, built_in, weights, routes)
 
-    return GatewayPorts(emit, load, report_troubles, holds)
+    return GatewayPorts(emit, load, report_troubles, holds, sealing.open if sealing is not None else None)
 
 
 def load_snapshot(
@@ -94,6 +97,7 @@ def _keys(connection: Connection, weights: Mapping[str, float], limits: Sequence
             budgets=tuple((budget.id, budget.limit_nano) for budget in own),
             weight=weights.get(whose, weights.get(key.organization_name, 1.0)),
             key_weight=weights.get(key.id, 1.0),
+            signing_secret=key.signing_secret,
         )
         covering = [limit for limit in limited.get(whose, ()) if limit.covers(whose, key.project, key.id)]
         grants[bytes.fromhex(key.sha256)] = limited_grant(grant, covering) if covering else grant

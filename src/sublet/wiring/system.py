@@ -84,7 +84,7 @@ class Sublet:
         self.store = Store(settings.database_url, clock)
         migrate(self.store)
         self.clock = self.store.clock
-        self.accounts = Accounts(self.store)
+        self.accounts = Accounts(self.store, lambda: self.sealing)
         self.fleet = Fleet(self.store)
         self.demand = Demand(self.store, settings.demand.history_days)
         self.ledger = ledger_of(self.store, settings.billing, leases_sql.accelerators_of)

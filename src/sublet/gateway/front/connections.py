@@ -20,6 +20,8 @@ YOUNG_S = 1.0
 """An unauthenticated connection younger than this does not give way to another one, however many come at once."""
 SMALL_BODY_BYTES = 64 * 1024
 """Bodies up to this size are bounded by the number of connections alone."""
+UNPROVED_BYTES_MAX = 32 * 1024 * 1024
+"""What all requests together may hold whose signature can only be checked once their body is there."""
 _FILES_RESERVED_MAX = 1024
 """Open files that are kept for engines, the journal and the database."""
 
@@ -173,8 +175,21 @@ class Connections:
         connection.held_bytes = held
         self._bytes[connection.organization] += change
         self.bytes += change
+        if not connection.organization and change > 0:
+            self._shed_unproved()
         while self.bytes > self._settings.receiving_bytes_max and self._shed(connection):
             pass
+
+    def _shed_unproved(self) -> None:
+        """Bodies of requests that are signed and not proved yet have a small share of their own: the oldest gives way."""
+        error = ServerFullError(
+            "the gateway holds as many unproved requests as it may; try again in 1 s", retry_after_s=1.0
+        )
+        for connection in list(self._unauthenticated):
+            if self._bytes[""] <= UNPROVED_BYTES_MAX:
+                return
+            if connection.held_bytes and connection.shed(error):
+                self.release(connection)
 
     def release(self, connection: Holder) -> None:
         """The body is gone."""

@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
-from typing import Any, cast
+from typing import cast
 
 import httptools
-from uvicorn.config import Config
-from uvicorn.server import ServerState
 
-from sublet.gateway.front.answering import AnsweringProtocol, Front
+from sublet.gateway.front.answering import Front
 from sublet.gateway.front.answers import CONTINUE
 from sublet.gateway.front.connections import SMALL_BODY_BYTES
-from sublet.gateway.front.inflate import Inflater, inflater
-from sublet.gateway.front.repeated import Heads, RepeatedHead
+from sublet.gateway.front.inflate import inflater
+from sublet.gateway.front.receiving import ReceivingProtocol
+from sublet.gateway.front.repeated import RepeatedHead
 from sublet.gateway.front.routes import Route
+from sublet.gateway.front.signed import SignedRequest
+from sublet.gateway.model import KeyGrant
 from sublet.gateway.refusals import (
     HeadersTooLargeError,
     InvalidRequestError,
@@ -33,10 +34,9 @@ from sublet.gateway.surfaces.surface import key_of_query
 from sublet.values.errors import SubletError
 
 HEADER_BYTES_MAX = 32 * 1024
-UNAUTHENTICATED_HEADER_BYTES_MAX = 16 * 1024
 HEADERS_MAX = 100
-# How many bytes a body in chunks may come in, against those that it may have.
-FRAMING_RATIO_MAX = 2
+GRANT = "sublet.grant"
+"""What the ASGI app's scope calls the grant of the request's key."""
 # After a refusal in mid-body the rest is read and dropped for so long, so that the client gets to read the refusal.
 LINGER_S = 2.0
 LINGER_BYTES_MAX = 64 * 1024 * 1024
@@ -62,38 +62,8 @@ def gateway_protocol(front: Front) -> type[GatewayProtocol]:
     return cast(type[GatewayProtocol], type("BoundGatewayProtocol", (GatewayProtocol,), bound))
 
 
-class GatewayProtocol(AnsweringProtocol):
+class GatewayProtocol(ReceivingProtocol):
     """One client connection. Hot requests go to an Exchange, all others to the ASGI app as uvicorn does it."""
-
-    def __init__(
-        self,
-        config: Config,
-        server_state: ServerState,
-        app_state: dict[str, Any],
-        _loop: asyncio.AbstractEventLoop | None = None,
-    ) -> None:
-        super().__init__(config, server_state, app_state, _loop)
-        # As gateway.connections.Connection.
-        self.source = ""
-        self.connected_at = 0.0
-        # The request that is being received.
-        self._ticket: Ticket | None = None
-        self._refusal: SubletError | None = None
-        self._inflater: Inflater | None = None
-        self._body: list[bytes] = []
-        self._body_bytes = 0
-        self._in_head = True
-        # Bytes that came for the present request, however they are framed, and all of them where it came in one piece.
-        self._raw_bytes = 0
-        self._piece = b""
-        self._heads = Heads()
-        self._head_bytes_max = UNAUTHENTICATED_HEADER_BYTES_MAX
-        # Set once no further request of this connection is read: after a refusal in mid-body, or on pipelining.
-        self._ignores_input = False
-        self._dropped_bytes = 0
-        self._lingering_since = 0.0
-        self._stalled_since = 0.0
-        self._closing_since = 0.0
 
     # The transport
 
@@ -250,13 +220,6 @@ class GatewayProtocol(AnsweringProtocol):
             if now - self._idle_since > patience_s:
                 self.transport.close()
 
-    def _count_bytes(self) -> None:
-        if self._raw_bytes > FRAMING_RATIO_MAX * self.gateway.received_bytes_max:
-            # The extensions of chunks and the trailers behind them are not part of the body, but still use memory.
-            self._refuse_and_linger(too_large(self.gateway.received_bytes_max))
-        elif self._ticket is not None:
-            self.front.connections.hold(self, max(self._body_bytes, self._raw_bytes))
-
     # httptools' callbacks
 
     def on_message_begin(self) -> None:
@@ -301,6 +264,7 @@ class GatewayProtocol(AnsweringProtocol):
         self._bodiless = method == b"HEAD"
         self._keep = self.parser.should_keep_alive() and not self.gateway.stopping
         self._chunked = self.parser.get_http_version() != "1.0"
+        self._target = self.url
         route = front.routes.exact.get(self.url)
         if route is None:
             route, self.url = front.routes.find(self.url)
@@ -329,13 +293,7 @@ class GatewayProtocol(AnsweringProtocol):
             )
         gateway = self.gateway
         if route.needs_key and method != b"OPTIONS":
-            secret = route.surface.secret(self.headers)
-            grant = gateway.authenticate(secret)
-            if grant.organization_id != self.organization:
-                self.front.connections.authenticated(self, grant.organization_id)
-                self._head_bytes_max = HEADER_BYTES_MAX
-            if route.kind:
-                self._ticket = gateway.admit(grant, secret)
+            self._authenticate(route, method)
         if not route.kind or method == b"OPTIONS":
             if self._announced(seen) > SMALL_BODY_BYTES:
                 raise too_large(SMALL_BODY_BYTES)
@@ -350,15 +308,42 @@ class GatewayProtocol(AnsweringProtocol):
         if seen.get(b"expect", b"").lower() == b"100-continue":
             self.transport.write(CONTINUE)
 
+    def _authenticate(self, route: Route, method: bytes) -> None:
+        """Find out whose the request is; of one whose signature covers its body that is known once the body is there."""
+        gateway = self.gateway
+        secret = route.surface.secret(self.headers)
+        signature = route.surface.signature(self.headers)
+        if signature is None:
+            grant = gateway.authenticate(secret)
+        else:
+            signed = gateway.signers.begin(signature, method, self._target, self.headers)
+            if route.kind:
+                self._signed = signed
+                if not signed.states_body:
+                    return
+            grant = signed.prove()
+        self._proved(grant)
+        if route.kind:
+            self._ticket = gateway.admit(grant, secret)
+        else:
+            self._grant = grant
+
+    def _proved(self, grant: KeyGrant) -> None:
+        if grant.organization_id != self.organization:
+            self.front.connections.authenticated(self, grant.organization_id)
+            self._head_bytes_max = HEADER_BYTES_MAX
+
     def on_body(self, body: bytes) -> None:
         if self._ignores_input:
             return
         self._body_bytes += len(body)
-        if self._refusal is not None or self._route is None or not self._route.kind or self._ticket is None:
+        if self._refusal is not None or self._route is None or (self._ticket is None and self._signed is None):
             # Nobody reads it: it was announced as small, or is of an unknown length.
             if self._body_bytes > SMALL_BODY_BYTES:
                 self._refuse_and_linger(too_large(SMALL_BODY_BYTES))
             return
+        if self._signed is not None:
+            self._signed.feed(body)
         if self._inflater is not None:
             try:
                 self._body_bytes -= len(body)
@@ -376,6 +361,8 @@ class GatewayProtocol(AnsweringProtocol):
             return
         self._receiving_since = 0.0
         self._raw_bytes = 0
+        if self._signed is not None and self._refusal is None:
+            self._check_signed(self._signed)
         route, refusal, ticket = self._route, self._refusal, self._ticket
         if refusal is not None:
             self._drop_request()
@@ -389,10 +376,25 @@ class GatewayProtocol(AnsweringProtocol):
         else:
             self._begin(route, ticket)
 
+    def _check_signed(self, signed: SignedRequest) -> None:
+        """The body is there: find out whether the request is its key's, unless that is known, and admit it then."""
+        try:
+            signed.check_body()
+            if self._ticket is None:
+                grant = signed.prove()
+                # Its bytes are its organization's from here on.
+                self.front.connections.release(self)
+                self._proved(grant)
+                self._ticket = self.gateway.admit(grant, b"")
+        except SubletError as error:
+            self._refusal = error
+            self._keep = self._keep and self.organization != ""
+
     def _begin(self, route: Route, ticket: Ticket) -> None:
         parts, self._body = self._body, []
         body = parts[0] if len(parts) == 1 else b"".join(parts)
-        if self._piece and self._keep and self._chunked:
+        self._signed = None
+        if self._piece and self._keep and self._chunked and ticket.secret:
             self._heads.learn(self._piece, body, self._looked_at, route, ticket.secret, self._cors)
         inflating, self._inflater = self._inflater, None
         # From here on the ticket is the gateway's.
@@ -430,21 +432,6 @@ class GatewayProtocol(AnsweringProtocol):
         self._idle_since = self.gateway.monotonic()
         super().on_response_complete()
 
-    def _asgi_idle(self) -> bool:
-        return self.cycle is None or self.cycle.response_complete
-
-    def _head_size(self) -> int:
-        return len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
-
-    def _path(self) -> str:
-        return self.url.partition(b"?")[0][:200].decode("latin-1")
-
-    def _announced(self, seen: dict[bytes, bytes]) -> int:
-        """Bytes of body that the headers announce; what comes in chunks announces nothing and may be anything."""
-        if b"transfer-encoding" in seen:
-            return self.gateway.received_bytes_max
-        return int(seen.get(b"content-length", 0))
-
     def _to_app(self) -> None:
         """Hand the request to the ASGI app, as uvicorn does it."""
         url, headers = self.url, self.headers
@@ -452,46 +439,9 @@ class GatewayProtocol(AnsweringProtocol):
         self.url = url
         self.headers.extend(headers)
         assert self.client is not None
+        self.scope[GRANT] = self._grant
         self.scope["client"] = (self.front.proxies.client(self.source, headers), self.client[1])
         super().on_headers_complete()
         lines = (self._request_id() + self._cors).split(b"\r\n")
         own = [(name, value) for name, _, value in (line.partition(b": ") for line in lines if line)]
         self.cycle.default_headers = [*self.cycle.default_headers, *own]
-
-    def _refuse_early(self, error: SubletError, seen: dict[bytes, bytes]) -> None:
-        """Refuse before the body. A customer's small body is waited for, so that the connection can serve on."""
-        announced = self._announced(seen)
-        if self.organization and error.status != 401 and announced <= SMALL_BODY_BYTES and b"expect" not in seen:
-            self._refusal = error
-        elif announced:
-            self._refuse_and_linger(error)
-        else:
-            self._ignores_input = True
-            self._refuse_and_close(error)
-
-    def _refuse_and_close(self, error: SubletError) -> None:
-        self._keep = False
-        self._write_refusal(error, self._surface(), self._request_id(error))
-        self._drop_request()
-        self.transport.close()
-
-    def _refuse_and_linger(self, error: SubletError) -> None:
-        if self._ignores_input:
-            return
-        self._ignores_input = True
-        self._keep = False
-        self._receiving_since = 0.0
-        self._write_refusal(error, self._surface(), self._request_id(error))
-        self._drop_request()
-        self._lingering_since = self.gateway.monotonic()
-
-    def _drop_request(self) -> None:
-        """Forget the request that is being received, and what it holds."""
-        self.front.connections.release(self)
-        self._body = []
-        self._body_bytes = 0
-        self._inflater = None
-        self._refusal = None
-        ticket, self._ticket = self._ticket, None
-        if ticket is not None:
-            self.gateway.withdraw(ticket)

@@ -22,6 +22,7 @@ from sublet.gateway.surfaces.bedrock_invoke import InvokeStream, count_headers, 
 from sublet.gateway.surfaces.bedrock_request import converse_of, count_of
 from sublet.gateway.surfaces.event_stream import exception, framed, headers_of
 from sublet.gateway.surfaces.reading import object_of, unsupported
+from sublet.gateway.surfaces.sigv4 import Signature, signature_of
 from sublet.gateway.surfaces.surface import Allowance, CommonSurface, Headers, Identity, StreamForm, Surface
 from sublet.gateway.upstream.openai_answer import Choice, Said, ToolCall, choices_of, counted_of, message_of
 from sublet.values.errors import SubletError
@@ -40,6 +41,13 @@ _TYPES = {
     429: "ThrottlingException",
     500: "InternalServerException",
     503: "ServiceUnavailableException",
+}
+_TYPES_OF_CODES = {
+    "route_not_found": "UnknownOperationException",
+    "unknown_access_key": "UnrecognizedClientException",
+    "signature_mismatch": "InvalidSignatureException",
+    "clock_skew": "InvalidSignatureException",
+    "incomplete_signature": "IncompleteSignatureException",
 }
 _EVENTS = {
     name: headers_of(event_type=name, content_type="application/json", message_type="event")
@@ -75,6 +83,9 @@ class BedrockSurface(CommonSurface):
         stream = method.endswith(b"-stream")
         surface = InvokeSurface(model, stream=stream) if method[:6] == b"invoke" else ModelSurface(model, stream=stream)
         return surface, COUNT if method == b"count-tokens" else CHAT
+
+    def signature(self, headers: Headers) -> Signature | None:
+        return signature_of(headers)
 
     def parse(self, kind: str, body: bytes) -> Call:
         raise InvalidRequestError("The path does not contain a model; call /model/MODEL/converse")
@@ -117,7 +128,7 @@ class BedrockSurface(CommonSurface):
         kind = (
             "ServiceQuotaExceededException" if error.code == "insufficient_quota" and status == 400 else _TYPES[status]
         )
-        kind = "UnknownOperationException" if error.code == "route_not_found" else kind
+        kind = _TYPES_OF_CODES.get(error.code, kind)
         return b"x-amzn-errortype: %b\r\n" % kind.encode()
 
     def models(self, routes: Sequence[ModelRoute]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from msgspec import Raw
 
 from sublet.gateway.model import ModelRoute
 from sublet.gateway.requests.call import Call
+from sublet.gateway.surfaces.sigv4 import Signature
 from sublet.gateway.surfaces.stream_form import Identity as Identity
 from sublet.gateway.surfaces.stream_form import StreamForm as StreamForm
 from sublet.values.errors import SubletError
@@ -125,6 +126,11 @@ class Surface(Protocol):
         """The API key that the headers carry, empty where there is none; `secret_of` where the vendor has no place of its own."""
         ...
 
+    def signature(self, headers: Headers) -> Signature | None:
+        """The signature that stands in the headers instead of a key; None where there is none. Raises the SubletError that refuses
+        one that is not whole."""
+        ...
+
     def parse(self, kind: str, body: bytes) -> Call:
         """The request in the internal form. Raises InvalidRequestError naming the field."""
         ...
@@ -182,6 +188,9 @@ class CommonSurface:
 
     def secret(self, headers: Headers) -> bytes:
         return secret_of(headers)
+
+    def signature(self, headers: Headers) -> Signature | None:
+        return None
 
     def status(self, error: SubletError) -> int:
         return error.status

@@ -34,6 +34,8 @@ api_keys = Table(
     Column("revoked_at", Instant, nullable=True),
     Column("person_id", String(40), nullable=False, server_default=""),
     Column("created_by", String(40), nullable=False, server_default=""),
+    # What the key signs requests with, sealed; none for keys that do not call models, and those made before there was one.
+    Column("signing_secret", Text, nullable=True),
     Index(None, "organization_id"),
 )
 
