@@ -137,14 +137,12 @@ def test_allowed_tools_are_the_only_ones_that_the_engine_gets() -> None:
 @pytest.mark.parametrize(
     ("fields", "param", "words"),
     [
-        ({"previous_response_id": "resp_1"}, "previous_response_id", "send the earlier items"),
         ({"conversation": "conv_1"}, "conversation", "send the earlier items"),
-        ({"store": True}, "store: true", "not stored"),
         ({"background": True}, "background", ""),
         ({"truncation": "auto"}, "truncation", "auto"),
         ({"tools": [{"type": "web_search"}]}, "tools[0].type", "no built-in tool 'web_search'"),
         ({"tools": [{"type": "mcp", "server_label": "x"}]}, "tools[0].type", "no built-in tool 'mcp'"),
-        ({"input": [{"type": "item_reference", "id": "x"}]}, "input[0].type", "not stored"),
+        ({"input": [{"type": "item_reference", "id": "x"}]}, "input[0].type", "send the item itself"),
         ({"input": [{"type": "web_search_call", "id": "x"}]}, "input[0].type", "web_search_call"),
         ({"input": []}, "input", "send at least one item"),
         ({"tool_choice": "required"}, "tool_choice", "not in tools"),

@@ -97,6 +97,18 @@ class Gateway(Section):
     flex_queue_s_max: QueueSeconds = Field(
         default=300.0, description="seconds that a request of the tier flex may wait for it"
     )
+    responses_keep_days: int = Field(
+        default=30,
+        ge=0,
+        le=3650,
+        description="days for which responses are kept that clients ask to store; 0: none are stored",
+    )
+    responses_per_organization_max: int = Field(
+        default=10_000,
+        ge=1,
+        le=10_000_000,
+        description="stored responses of an organization; the oldest are deleted first",
+    )
     queue_per_key_max: QueueLength = Field(
         default=64, description="requests of a key that may wait for a model; there is no limit for all keys together"
     )

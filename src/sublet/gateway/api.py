@@ -14,6 +14,7 @@ from sublet.gateway.front.protocol import GRANT
 from sublet.gateway.front.routes import READ, Route
 from sublet.gateway.model import ModelRoute
 from sublet.gateway.refusals import ModelNotFoundError, RouteNotFoundError
+from sublet.gateway.responses_api import response_routes
 from sublet.gateway.service import Gateway
 from sublet.gateway.surfaces.bedrock import BedrockSurface, model_named, selected
 from sublet.gateway.surfaces.surface import Surface, marked
@@ -21,7 +22,8 @@ from sublet.values.errors import SubletError
 
 
 def application(gateway: Gateway, surfaces: Sequence[Surface]) -> Starlette:
-    """GET /v1/models and /v1/models/{id}, the same below /v1beta and as /foundation-models, and /health; everything else is refused.
+    """GET /v1/models and /v1/models/{id}, the same below /v1beta and as /foundation-models, stored responses, and /health; all else
+    is refused.
     All in the form of the vendor whose path it is or whose mark the headers have, else of the first surface."""
 
     def surface_of(request: Request) -> Surface:
@@ -78,6 +80,7 @@ def application(gateway: Gateway, surfaces: Sequence[Surface]) -> Starlette:
             AppRoute("/v1/models/{name:path}", one_model),
             AppRoute("/v1beta/models", list_models),
             AppRoute("/v1beta/models/{name:path}", one_model),
+            *response_routes(gateway, surface_of),
             AppRoute("/foundation-models", list_models),
             AppRoute("/foundation-models/{name:path}", one_model),
             AppRoute("/health", health),
@@ -93,6 +96,7 @@ def cold_routes(surface: Surface) -> dict[bytes, Route]:
         b"/v1/models/": Route(surface, READ, shared=True),
         b"/v1beta/models": Route(surface, READ, shared=True),
         b"/v1beta/models/": Route(surface, READ, shared=True),
+        b"/v1/responses/": Route(surface, (*READ, b"DELETE")),
         b"/foundation-models": Route(surface, READ, shared=True),
         b"/foundation-models/": Route(surface, READ, shared=True),
         b"/health": Route(surface, READ, needs_key=False),

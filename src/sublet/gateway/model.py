@@ -68,6 +68,8 @@ class GatewaySettings:
     queue_s_max: float = 30.0
     flex_queue_s_max: float = 300.0
     queue_per_key_max: int = 64
+    responses_keep_days: int = 30
+    responses_per_organization_max: int = 10_000
     weights: Mapping[str, float] = field(default_factory=dict)
     connections_max: int = 4096
     unauthenticated_max: int = 256

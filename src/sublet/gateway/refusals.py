@@ -65,6 +65,18 @@ class ModelNotFoundError(NotFoundError):
     code = "model_not_found"
 
 
+class ResponseNotFoundError(NotFoundError):
+    """There is no such stored response: it was not stored, has expired, or was deleted; send the earlier items in input."""
+
+    code = "response_not_found"
+
+
+class ConversationTooLongError(InvalidInputError):
+    """The conversation is too long to be continued by previous_response_id; send what matters of it in input."""
+
+    code = "conversation_too_long"
+
+
 class RouteNotFoundError(NotFoundError):
     """There is no such route; the message lists those that there are."""
 

@@ -35,6 +35,7 @@ from sublet.gateway.ports import GatewayPorts, ReportTroubles
 from sublet.gateway.service import Gateway
 from sublet.gateway.snapshot import SnapshotThread
 from sublet.gateway.store import drop_minutes, save_minutes
+from sublet.gateway.stored import Responses, expire
 from sublet.gateway.surfaces.registry import SURFACES
 from sublet.gateway.surfaces.surface import Surface
 from sublet.store import Store
@@ -138,11 +139,7 @@ class _Server(uvicorn.Server):
 
 
 async def _serve(
-    settings: GatewaySettings,
-    store: Store,
-    outside: _Outside,
-    listener: socket.socket,
-    first: Snapshot,
+    settings: GatewaySettings, store: Store, outside: _Outside, listener: socket.socket, first: Snapshot
 ) -> None:
     loop = asyncio.get_running_loop()
     settings.journal_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -154,9 +151,10 @@ async def _serve(
         call_soon_threadsafe=loop.call_soon_threadsafe,
     )
     metrics = Metrics()
-    ports = outside.ports
-    gateway = Gateway(settings, store.clock, loop, journal, metrics, first, ports.holds, open_secret=ports.open_secret)
+    holds, opens = outside.ports.holds, outside.ports.open_secret
+    gateway = Gateway(settings, store.clock, loop, journal, metrics, first, holds, open_secret=opens)
     gateway.limit_desk = desk = StoreDesk(store)
+    gateway.responses = _responses(settings, store)
     gateway.adopt(first)
     gateway.connections.connections_max = files_for_connections(settings.connections_max)
     _notice_half_open(listener)
@@ -209,6 +207,12 @@ async def _serve(
         log.info("gateway ended", run=journal.run)
 
 
+def _responses(settings: GatewaySettings, store: Store) -> Responses | None:
+    if not settings.responses_keep_days:
+        return None
+    return Responses(store, timedelta(days=settings.responses_keep_days), settings.responses_per_organization_max)
+
+
 def _front(gateway: Gateway, surfaces: list[Surface]) -> Front:
     settings = gateway.settings
     routes = Routes(surfaces, cold_routes(surfaces[0]))
@@ -258,6 +262,7 @@ class _Figures:
         def write(connection: Connection) -> None:
             save_minutes(connection, self._run, minutes)
             drop_minutes(connection, now - STATS_KEEP)
+            expire(connection, now)
             if troubles or self._troubled:
                 self._report_troubles(connection, self._run, troubles, now)
 

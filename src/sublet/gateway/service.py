@@ -9,6 +9,9 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
+import msgspec
+import structlog
+
 from sublet.gateway.front.client import Client
 from sublet.gateway.front.connections import Connections
 from sublet.gateway.front.signed import OpenSecret, Signers
@@ -21,6 +24,7 @@ from sublet.gateway.metering.records import context_of
 from sublet.gateway.model import GatewaySettings, KeyGrant, ModelRoute, ReplicaRoute, Snapshot, request_id
 from sublet.gateway.refusals import (
     InvalidApiKeyError,
+    InvalidRequestError,
     JournalError,
     ModelNotFoundError,
     StoppingError,
@@ -35,20 +39,34 @@ from sublet.gateway.requests.exchange import Exchange
 from sublet.gateway.requests.form import COUNT
 from sublet.gateway.requests.held import BudgetHold, HeldExchange, Holds, bound_output, tokens_max
 from sublet.gateway.requests.host import UnderWay
+from sublet.gateway.stored import Responses, StoredResponse, items_json
 from sublet.gateway.surfaces.surface import Surface
 from sublet.gateway.upstream.engine_watch import EngineWatch
 from sublet.gateway.upstream.pool import EnginePool
 from sublet.gateway.upstream.writer import check
-from sublet.values.clock import Clock, SystemClock, to_micros
-from sublet.values.errors import ForbiddenError, SubletError
+from sublet.values.clock import Clock, SystemClock, from_micros, to_micros
+from sublet.values.errors import ForbiddenError, SubletError, UnavailableError
+
+log = structlog.get_logger(__name__)
 
 SECRET_BYTES_MAX = 256
 SWEEP_S = 0.5
 CONTEXTS_MAX = 10_000
 
 
+PREVIOUS = "previous_response_id"
+Recalled = list[msgspec.Raw] | SubletError
+"""The items of a conversation, or why they can't be had."""
+
 _Wanted = TypeVar("_Wanted")
 _Placed = TypeVar("_Placed")
+
+
+def _found(done: asyncio.Future[list[msgspec.Raw]]) -> Recalled:
+    error = done.exception()
+    if error is None:
+        return done.result()
+    return error if isinstance(error, SubletError) else UnavailableError()
 
 
 class Ticket:
@@ -108,6 +126,8 @@ class Gateway:
         self.limits = Limits(self)
         self.limit_desk: LimitDesk | None = None
         """Where limits are shared; None where there is no database."""
+        self.responses: Responses | None = None
+        """Where answers are kept that clients want kept; None where none are."""
         self._contexts: dict[tuple[str, str, str], bytes] = {}
 
     def now_us(self) -> int:
@@ -151,13 +171,14 @@ class Gateway:
                 # It may have been revoked or have expired while the body came.
                 grant = self.authenticate(ticket.secret) if ticket.secret else self.signers.grant(grant.id)
             call, model = self._checked(surface, kind, body, grant)
+            size = len(body) + call.earlier_bytes
             held = grant.budgeted and self._holds is not None and kind != COUNT
             if held and not call.tier:
-                tokens = tokens_max(call, len(body), model)
+                tokens = tokens_max(call, size, model)
                 taken = self.allowances.take(grant, model, tokens, Moment(self.now_us(), self.monotonic()))
             kind_of = HeldExchange if held and taken is None else Exchange
             now = self.monotonic()
-            exchange = kind_of(self, client, surface, call, model, grant, ticket.key_state, now, len(body))
+            exchange = kind_of(self, client, surface, call, model, grant, ticket.key_state, now, size)
             if taken is not None:
                 bound_output(call, tokens[1], model)
                 exchange.serve_from(*taken)
@@ -188,8 +209,45 @@ class Gateway:
         limits = self.limits_of(model.name)
         if len(body) > limits.body_bytes_max:
             raise too_large(limits.body_bytes_max)
-        check_context(call, len(body), model)
+        check_context(call, len(body) + call.earlier_bytes, model)
+        if call.kept is not None and self.responses is None:
+            raise InvalidRequestError(
+                "store must be false: the operator has turned off stored responses", param="store"
+            )
         return call, model
+
+    def recall(self, grant: KeyGrant, response_id: str, told: Callable[[Recalled], None]) -> None:
+        """Read what a stored answer and those before it have, off the loop; `told` on it, in a later turn."""
+        if self.responses is None:
+            told(InvalidRequestError("responses are not stored here; send the earlier items in input", param=PREVIOUS))
+            return
+        responses, whose = self.responses, grant.organization_id
+        self._placed(lambda wanted: responses.conversation(whose, wanted), response_id, lambda done: told(_found(done)))
+
+    def keep(self, exchange: Exchange, body: bytes, told: Callable[[bool], None]) -> None:
+        """Have an answer kept, off the loop; `told` whether it is, on it, in a later turn."""
+        responses, kept = self.responses, exchange.call.kept
+        if responses is None or kept is None:
+            told(False)
+            return
+        response_id = "resp_" + exchange.identity.request_id.removeprefix("req_")
+        item = StoredResponse(
+            response_id,
+            exchange.grant.organization_id,
+            kept.previous_id,
+            exchange.model.name,
+            from_micros(exchange.started_us),
+            items_json(response_id, kept.items),
+            body,
+        )
+
+        def done(placed: asyncio.Future[None]) -> None:
+            error = placed.exception()
+            if error is not None:
+                log.error("a response was not stored", request=exchange.identity.request_id, error=str(error)[:300])
+            told(error is None)
+
+        self._placed(responses.keep, item, done)
 
     def limits_of(self, model: str) -> GatewaySettings:
         """The settings that hold for a model."""
@@ -362,3 +420,5 @@ class Gateway:
         self.limits.stop()
         for pool in self._engines.values():
             pool.close()
+        if self.responses is not None:
+            self.responses.close()

@@ -7,15 +7,18 @@ body of a request that may not be is kept, and `100 Continue` is only said to on
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import replace
-from typing import cast
+from typing import Any, cast
 
 import httptools
+from msgspec import Raw
 
 from sublet.gateway.front.answering import Front
 from sublet.gateway.front.answers import CONTINUE
 from sublet.gateway.front.connections import SMALL_BODY_BYTES
 from sublet.gateway.front.inflate import inflater
+from sublet.gateway.front.recalling import recalling
 from sublet.gateway.front.receiving import ReceivingProtocol
 from sublet.gateway.front.repeated import RepeatedHead
 from sublet.gateway.front.routes import Route
@@ -29,18 +32,22 @@ from sublet.gateway.refusals import (
     ServerFullError,
     too_large,
 )
-from sublet.gateway.service import Ticket
-from sublet.gateway.surfaces.surface import key_of_query
+from sublet.gateway.service import Recalled, Ticket
+from sublet.gateway.surfaces.surface import Surface, key_of_query
 from sublet.values.errors import SubletError
 
 HEADER_BYTES_MAX = 32 * 1024
 HEADERS_MAX = 100
+# How many bytes a body in chunks may come in, against those that it may have.
+FRAMING_RATIO_MAX = 2
 GRANT = "sublet.grant"
 """What the ASGI app's scope calls the grant of the request's key."""
 # After a refusal in mid-body the rest is read and dropped for so long, so that the client gets to read the refusal.
 LINGER_S = 2.0
 LINGER_BYTES_MAX = 64 * 1024 * 1024
 UNAUTHENTICATED_LINGER_BYTES_MAX = 1024 * 1024
+
+After = Callable[[list[Raw]], Surface]
 
 # The headers that the gateway itself looks at, but for the key's.
 _LOOKED_AT = frozenset(
@@ -134,12 +141,11 @@ class GatewayProtocol(ReceivingProtocol):
         self._chunked = True
         self._bodiless = False
         try:
-            exchange = gateway.begin(self, route.surface, route.kind, gateway.admit(grant, repeated.secret), body)
+            ticket = gateway.admit(grant, repeated.secret)
         except SubletError as error:
             self._answer_refusal(error)
             return True
-        if not exchange.over:
-            self._exchange = exchange
+        self._start(route, ticket, body)
         return True
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -220,10 +226,17 @@ class GatewayProtocol(ReceivingProtocol):
             if now - self._idle_since > patience_s:
                 self.transport.close()
 
+    def _count_bytes(self) -> None:
+        if self._raw_bytes > FRAMING_RATIO_MAX * self.gateway.received_bytes_max:
+            # The extensions of chunks and the trailers behind them are not part of the body, but still use memory.
+            self._refuse_and_linger(too_large(self.gateway.received_bytes_max))
+        elif self._ticket is not None or self._signed is not None:
+            self.front.connections.hold(self, max(self._body_bytes, self._raw_bytes))
+
     # httptools' callbacks
 
     def on_message_begin(self) -> None:
-        if self._exchange is not None or not self._asgi_idle():
+        if self._exchange is not None or self._recalling or not self._asgi_idle():
             # A pipelined request: none of the clients sends them, so the connection ends after the present answer.
             self._ignores_input = True
             self._keep = False
@@ -410,6 +423,17 @@ class GatewayProtocol(ReceivingProtocol):
             self.gateway.withdraw(ticket)
             self._answer_refusal(error)
             return
+        self._start(route, ticket, body)
+
+    def _start(self, route: Route, ticket: Ticket, body: bytes) -> None:
+        """Hand a request to the gateway; one that goes on from a stored answer once that is read."""
+        surface = recalling(route.surface)
+        if surface is not None and (previous := surface.continues(body)):
+            # Until then it is this connection's, which may end.
+            self._ticket, self._recalling = ticket, True
+            after = surface.after
+            self.gateway.recall(ticket.grant, previous, lambda found: self._recalled(route, ticket, body, after, found))
+            return
         try:
             exchange = self.gateway.begin(self, route.surface, route.kind, ticket, body)
         except SubletError as error:
@@ -419,7 +443,18 @@ class GatewayProtocol(ReceivingProtocol):
         if not exchange.over:
             self._exchange = exchange
             if len(body) > SMALL_BODY_BYTES:
-                connections.hold(self, len(body))
+                self.front.connections.hold(self, len(body))
+
+    def _recalled(self, route: Route, ticket: Ticket, body: bytes, after: After, found: Recalled) -> None:
+        if self._ticket is not ticket:
+            # The client left, or was shed.
+            return
+        self._ticket, self._recalling = None, False
+        if isinstance(found, SubletError):
+            self.gateway.withdraw(ticket)
+            self._answer_refusal(found)
+        else:
+            self._start(replace(route, surface=after(found)), ticket, body)
 
     # Own
 
@@ -439,7 +474,7 @@ class GatewayProtocol(ReceivingProtocol):
         self.url = url
         self.headers.extend(headers)
         assert self.client is not None
-        self.scope[GRANT] = self._grant
+        cast(dict[str, Any], self.scope)[GRANT] = self._grant
         self.scope["client"] = (self.front.proxies.client(self.source, headers), self.client[1])
         super().on_headers_complete()
         lines = (self._request_id() + self._cors).split(b"\r\n")

@@ -14,13 +14,10 @@ from sublet.gateway.front.inflate import Inflater
 from sublet.gateway.front.repeated import Heads
 from sublet.gateway.front.signed import SignedRequest
 from sublet.gateway.model import KeyGrant
-from sublet.gateway.refusals import too_large
 from sublet.gateway.service import Ticket
 from sublet.values.errors import SubletError
 
 UNAUTHENTICATED_HEADER_BYTES_MAX = 16 * 1024
-# How many bytes a body in chunks may come in, against those that it may have.
-FRAMING_RATIO_MAX = 2
 
 
 class ReceivingProtocol(AnsweringProtocol):
@@ -42,6 +39,8 @@ class ReceivingProtocol(AnsweringProtocol):
         # Its signature, and whose it is where that is known; its target as it came.
         self._signed: SignedRequest | None = None
         self._grant: KeyGrant | None = None
+        # Whether it waits for the stored answer that it goes on from.
+        self._recalling = False
         self._target = b""
         self._refusal: SubletError | None = None
         self._inflater: Inflater | None = None
@@ -74,13 +73,6 @@ class ReceivingProtocol(AnsweringProtocol):
         if b"transfer-encoding" in seen:
             return self.gateway.received_bytes_max
         return int(seen.get(b"content-length", 0))
-
-    def _count_bytes(self) -> None:
-        if self._raw_bytes > FRAMING_RATIO_MAX * self.gateway.received_bytes_max:
-            # The extensions of chunks and the trailers behind them are not part of the body, but still use memory.
-            self._refuse_and_linger(too_large(self.gateway.received_bytes_max))
-        elif self._ticket is not None or self._signed is not None:
-            self.front.connections.hold(self, max(self._body_bytes, self._raw_bytes))
 
     def _refuse_early(self, error: SubletError, seen: dict[bytes, bytes]) -> None:
         """Refuse before the body. A customer's small body is waited for, so that the connection can serve on."""
@@ -117,6 +109,7 @@ class ReceivingProtocol(AnsweringProtocol):
         self._inflater = None
         self._refusal = None
         self._signed = self._grant = None
+        self._recalling = False
         ticket, self._ticket = self._ticket, None
         if ticket is not None:
             self.gateway.withdraw(ticket)

@@ -47,6 +47,14 @@ CHOICE = "choice"
 
 
 @dataclass(slots=True)
+class Kept:
+    """A request whose answer is to be kept. `items` are its own, `previous_id` names the answer that it goes on from, if any."""
+
+    items: Any
+    previous_id: str = ""
+
+
+@dataclass(slots=True)
 class Call:
     """One request to a model. `asked` is the request itself, of which an engine's body is made (upstream/writer.py).
 
@@ -55,7 +63,8 @@ class Call:
     and `fields` what the vendor's clients call the field that a capability is about, for refusals. `told` is what the answer says
     besides. `running` says that the engine which is asked counts in every chunk. `continues`: the answer goes on from an assistant's
     turn. `tier` is form.FLEX or, for the usual one, empty. `more` is what the surface itself has to remember. `check` sets `forcing`
-    where a schema has to make the model call a tool. `counts` are those of the answer under way, for surfaces that tell them."""
+    where a schema has to make the model call a tool. `counts` are those of the answer under way, for surfaces that tell them.
+    `kept` is set where the answer is to be kept; `earlier_bytes` is the size of what was kept before and is a part of the prompt."""
 
     kind: str
     model: str
@@ -75,6 +84,8 @@ class Call:
     more: Any = None
     forcing: Forcing | None = None
     counts: Counts = NOTHING
+    kept: Kept | None = None
+    earlier_bytes: int = 0
 
     def check(self, route: ModelRoute) -> None:
         """Raises InvalidRequestError where the model can't answer this as asked."""

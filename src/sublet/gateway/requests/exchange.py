@@ -24,12 +24,20 @@ from sublet.gateway.requests.entry import Entry
 from sublet.gateway.requests.fair import Seat
 from sublet.gateway.requests.host import Host
 from sublet.gateway.requests.reply import Reply
-from sublet.gateway.surfaces.surface import Allowance, Identity, Surface
+from sublet.gateway.surfaces.surface import Allowance, Identity, StreamForm, Surface
 from sublet.gateway.upstream.attempt import Attempt
 from sublet.values.errors import SubletError
 
+_KEPT, _NOT_KEPT = b'"store":true,"truncation":', b'"store":false,"truncation":'
 ANSWER_TOKENS = 256
 """What an answer is taken to have that nobody bounded, when load is compared."""
+
+
+class KeepingForm(Protocol):
+    """A stream whose answer may be kept."""
+
+    final: bytes
+    """The whole answer, once `end` was called."""
 
 
 class CountedSurface(Protocol):
@@ -360,20 +368,41 @@ class Exchange:
             self.attempt.close()
         if self.state is OVER or self._gone:
             return
-        self.state = OVER
         error = self._error
         if not ok and error is None:
             error = JournalError()
+        # One that is to be kept ends once it is.
+        self.state = OVER if error is not None or self.call.kept is None else CLOSING
         form = self.reply.form
-        if error is None and form is not None:
-            self.send_head()
-            self.client.answer_part(form.end())
-            self.client.answer_end(complete=True)
-        elif error is None:
-            self.client.answer_whole(self, self.reply.whole)
+        if error is None:
+            self._end(form)
         elif self._head_sent:
             assert form is not None
             self.client.answer_part(form.failure(error))
             self.client.answer_end(complete=False)
         else:
             self.client.refuse(error, self)
+
+    def _end(self, form: StreamForm | None) -> None:
+        """Tell the end of a complete answer; one that is to be kept once it is."""
+        last = form.end() if form is not None else self.reply.whole
+        if self.call.kept is None:
+            self._tell_end(form, last)
+            return
+        body = last if form is None else cast(KeepingForm, form).final
+
+        def kept(ok: bool) -> None:
+            if self.state is CLOSING and not self._gone:
+                self.state = OVER
+                self._tell_end(form, last if ok else last.replace(_KEPT, _NOT_KEPT))
+
+        self.gateway.keep(self, body, kept)
+
+    def _tell_end(self, form: StreamForm | None, last: bytes) -> None:
+        if form is None:
+            self.reply.whole = last
+            self.client.answer_whole(self, last)
+            return
+        self.send_head()
+        self.client.answer_part(last)
+        self.client.answer_end(complete=True)

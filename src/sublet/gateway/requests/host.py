@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable
+from typing import Any, Protocol
 
 from sublet.gateway.limits.sharing import Limits
 from sublet.gateway.metering.journal import Journal
@@ -45,5 +46,7 @@ class Host(Times, Protocol):
     def limits_of(self, model: str) -> GatewaySettings: ...
 
     def context(self, grant: KeyGrant, model: ModelRoute, replica: ReplicaRoute, tier: str = "") -> bytes: ...
+
+    def keep(self, exchange: Any, body: bytes, told: Callable[[bool], None]) -> None: ...
 
     def engines(self, endpoint: str, model: ModelRoute) -> EnginePool: ...

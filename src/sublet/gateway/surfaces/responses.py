@@ -1,4 +1,4 @@
-"""The surface of OpenAI's Responses API, without state: what is to be remembered is sent again.
+"""The surface of OpenAI's Responses API. What is to be remembered is sent again, or was stored and is gone on from.
 
 Format: https://platform.openai.com/docs/api-reference/responses and .../responses-streaming. What becomes of each field is in
 responses_fields.py.
@@ -6,11 +6,13 @@ responses_fields.py.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
+from msgspec import Raw
 
-from sublet.gateway.requests.call import CHOICE, OUTPUT, PROMPT, Call, Counts
+from sublet.gateway.requests.call import CHOICE, OUTPUT, PROMPT, Call, Counts, Kept
 from sublet.gateway.requests.form import CHAT, COUNT, CountRequest
 from sublet.gateway.surfaces.openai import OpenAISurface
 from sublet.gateway.surfaces.responses_request import Asked, request_of
@@ -36,6 +38,13 @@ _DELTA = (
 )
 _MESSAGE, _REFUSAL, _REASONING, _CALL = "output_text", "refusal", "reasoning_text", "function_call_arguments"
 _encode = msgspec.json.Encoder().encode
+
+
+class _Previous(msgspec.Struct):
+    previous_response_id: str | None = None
+
+
+_previous = msgspec.json.Decoder(_Previous).decode
 _openai = OpenAISurface()
 
 
@@ -45,12 +54,34 @@ class ResponsesSurface(CommonSurface):
     routes = {b"/v1/responses": CHAT, b"/v1/responses/input_tokens": COUNT}  # noqa: RUF012
     stream_content_type = b"text/event-stream; charset=utf-8"
 
+    def __init__(self, earlier: Sequence[Raw] | None = None) -> None:
+        """`earlier` are the items of the stored response that a request goes on from, and of those before it."""
+        self._earlier = earlier
+
+    def continues(self, body: bytes) -> str:
+        """See front.recalling.RecallingSurface."""
+        if self._earlier is not None or b"previous_response_id" not in body:
+            return ""
+        try:
+            return _previous(body).previous_response_id or ""
+        except (msgspec.MsgspecError, RecursionError):
+            # Said with its reason when the request is read.
+            return ""
+
+    def after(self, earlier: Sequence[Raw]) -> ResponsesSurface:
+        """See front.recalling.RecallingSurface."""
+        return ResponsesSurface(earlier)
+
     def parse(self, kind: str, body: bytes) -> Call:
-        request, asked = request_of(body)
+        earlier = self._earlier or ()
+        request, asked = request_of(body, earlier)
         if kind == COUNT:
             return Call.of(CountRequest(request), _FIELDS)
         call = Call.of(request, _FIELDS)
         call.more = _echo(asked)
+        call.earlier_bytes = sum(map(len, earlier))
+        if asked.store:
+            call.kept = Kept(asked.input, asked.previous_response_id or "")
         if request.effort not in ("", "none"):
             call.needs += ("reasoning",)
         if request.verbosity not in ("", "medium"):
@@ -154,7 +185,7 @@ class _Items:
 class ResponsesStream:
     """A stream of typed events, numbered from 0: an item for reasoning, the message, and each call."""
 
-    __slots__ = ("_call", "_delta_id", "_identity", "_items", "_open", "_reason", "_sequence")
+    __slots__ = ("_call", "_delta_id", "_identity", "_items", "_open", "_reason", "_sequence", "final")
 
     def __init__(self, identity: Identity, call: Call) -> None:
         self._identity = identity
@@ -165,6 +196,8 @@ class ResponsesStream:
         self._delta_id = b""
         self._sequence = 0
         self._reason = "stop"
+        self.final = b""
+        """The response, once `end` was called."""
 
     def event(self, payload: bytes) -> bytes:
         choices = choices_of(payload)
@@ -193,6 +226,7 @@ class ResponsesStream:
         complete = self._reason not in _INCOMPLETE
         out += self._close(complete=complete)
         response = _response(self._identity, self._call, self._items.done(complete=complete), self._reason)
+        self.final = _encode(response)
         return out + self._event("response.completed" if complete else "response.incomplete", response=response)
 
     def failure(self, error: SubletError) -> bytes:
@@ -304,6 +338,7 @@ def _echo(asked: Asked) -> dict[str, Any]:
     form = msgspec.to_builtins(text.format) if text is not None and text.format is not None else {"type": "text"}
     reasoning = asked.reasoning
     return {
+        "previous_response_id": asked.previous_response_id,
         "instructions": asked.instructions,
         "max_output_tokens": asked.max_output_tokens,
         "max_tool_calls": asked.max_tool_calls,
@@ -338,9 +373,8 @@ def _response(identity: Identity, call: Call, output: list[dict[str, Any]], reas
         "error": None,
         "incomplete_details": {"reason": cut} if cut else None,
         "background": False,
-        "previous_response_id": None,
         "service_tier": call.tier or "default",
-        "store": False,
+        "store": call.kept is not None,
         "truncation": "disabled",
         **call.more,
         "usage": None if reason is None else _usage(call.counts),

@@ -6,7 +6,6 @@ from sublet.gateway.surfaces.fields import HONORED, IGNORED, REFUSED, Field, tab
 
 _CALLER = "describes the caller and has no effect on the answer, as at OpenAI; repeated in the response"
 _CACHE = "a hint; the engine caches prefixes without it, and `usage` reports cached tokens"
-_STATE = "responses are not stored: send the earlier items in `input`"
 
 FIELDS: dict[str, tuple[Field, ...]] = {
     "Responses": (
@@ -48,7 +47,7 @@ FIELDS: dict[str, tuple[Field, ...]] = {
         Field("metadata", HONORED, "repeated in the response"),
         Field("truncation", HONORED, "`disabled`; `auto` is refused"),
         Field("service_tier", HONORED, "`auto` and `default`, answered as `default`, and [`flex`](gateway.md#tiers)"),
-        Field("store", HONORED, f"left out or `false`, both answered as `false`; `true` is refused: {_STATE}"),
+        Field("store", HONORED, "`true` [stores](#stored-responses) the response; left out, it is `false`"),
         Field("background", HONORED, "`false`"),
         Field("max_tool_calls", IGNORED, "limits built-in tools, and there are none"),
         Field("user", IGNORED, _CALLER),
@@ -56,8 +55,8 @@ FIELDS: dict[str, tuple[Field, ...]] = {
         Field("prompt_cache_key", IGNORED, _CACHE),
         Field("prompt_cache_retention", IGNORED, _CACHE),
         Field("prompt_cache_options", IGNORED, _CACHE),
-        Field("previous_response_id", REFUSED, _STATE),
-        Field("conversation", REFUSED, _STATE),
+        Field("previous_response_id", HONORED, "a [stored](#stored-responses) response"),
+        Field("conversation", REFUSED, "use `previous_response_id`, or send the earlier items in `input`"),
         Field("prompt", REFUSED, "prompts are not stored"),
         Field("moderation", REFUSED),
         Field("image", REFUSED),
@@ -75,7 +74,7 @@ FIELDS: dict[str, tuple[Field, ...]] = {
         Field("function_call", HONORED),
         Field("function_call_output", HONORED, "a string, or texts"),
         Field("reasoning", HONORED, "accepted, and not shown to the model again"),
-        Field("item_reference", REFUSED, "items are not stored"),
+        Field("item_reference", REFUSED, "send the item, or use `previous_response_id`"),
         Field("input_file", REFUSED, "send its text"),
     ),
 }

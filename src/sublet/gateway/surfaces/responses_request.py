@@ -5,7 +5,7 @@ Format: https://platform.openai.com/docs/api-reference/responses. What becomes o
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Annotated, Any, Literal
 
@@ -192,8 +192,8 @@ class Asked(Struct, forbid_unknown_fields=True, kw_only=True):
     prompt_cache_retention: Literal["in_memory", "in-memory", "24h"] | None = None
     prompt_cache_options: dict[str, Any] | None = None
     background: Literal[False] | None = None
+    previous_response_id: _Word | None = None
     # Refused by name, unless null.
-    previous_response_id: str | None = None
     conversation: Any = None
     prompt: None = None
     moderation: None = None
@@ -211,13 +211,14 @@ _output = msgspec.json.Decoder(FunctionOutput)
 _tool = msgspec.json.Decoder(FunctionTool)
 
 
-def request_of(body: bytes) -> tuple[ChatRequest, Asked]:
-    """A request. Raises InvalidRequestError."""
+def request_of(body: bytes, earlier: Sequence[Raw] = ()) -> tuple[ChatRequest, Asked]:
+    """A request, which goes on from the items `earlier`. Raises InvalidRequestError."""
     asked = read(_asked, body)
-    _check_state(asked)
+    if asked.conversation is not None:
+        raise unsupported("conversation", "use previous_response_id, or send the earlier items in input")
     tools = tuple(_tool_of(raw, f"tools[{index}]") for index, raw in enumerate(asked.tools or ()))
     choice, tools = _choice_of(asked, tools)
-    turns = tuple(_turns_of(asked))
+    turns = tuple(_turns_of(asked, earlier))
     if not turns:
         raise InvalidRequestError("input is empty; send at least one item", param="input")
     text = asked.text or TextConfig()
@@ -243,15 +244,6 @@ def request_of(body: bytes) -> tuple[ChatRequest, Asked]:
         verbosity=text.verbosity or "",
         top_logprobs=logprobs,
     ), asked
-
-
-def _check_state(asked: Asked) -> None:
-    """Nothing is stored, so nothing can be gone on from."""
-    for name in ("previous_response_id", "conversation"):
-        if getattr(asked, name) is not None:
-            raise unsupported(name, "responses are not stored; send the earlier items in input")
-    if asked.store:
-        raise unsupported("store: true", "responses are not stored; leave it out, or set it to false")
 
 
 def _tool_of(raw: Raw, at: str) -> Tool:
@@ -285,15 +277,17 @@ def _choice_of(asked: Asked, tools: tuple[Tool, ...]) -> tuple[str, tuple[Tool, 
     return choice, tools
 
 
-def _turns_of(asked: Asked) -> Iterator[Turn]:
+def _turns_of(asked: Asked, earlier: Sequence[Raw]) -> Iterator[Turn]:
     if asked.instructions:
         yield Turn(Role.SYSTEM, (Text(asked.instructions),))
-    if isinstance(asked.input, str):
-        yield Turn(Role.USER, (Text(asked.input),))
+    own = asked.input
+    if isinstance(own, str) and not earlier:
+        yield Turn(Role.USER, (Text(own),))
         return
+    items = [Raw(msgspec.json.encode({"role": "user", "content": own}))] if isinstance(own, str) else own
     # The calls of the model are items of their own here, and part of its turn everywhere else.
     pending: Turn | None = None
-    for index, raw in enumerate(asked.input):
+    for index, raw in enumerate((*earlier, *items), -len(earlier)):
         turn = _turn_of(raw, f"input[{index}]")
         if turn is None:
             continue
@@ -332,7 +326,7 @@ def _turn_of(raw: Raw, at: str) -> Turn | None:
     if kind == "reasoning":
         return None
     if kind == "item_reference":
-        raise unsupported(f"{at}.type", "responses are not stored, so items can't be referenced; send the item itself")
+        raise unsupported(f"{at}.type", "items can't be referenced; send the item itself, or use previous_response_id")
     raise unsupported(f"{at}.type", f"items of type {kind[:80]!r} belong to tools that are not supported")
 
 

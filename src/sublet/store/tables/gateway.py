@@ -1,6 +1,6 @@
-"""What gateways tell the console (figures per model and minute), and what they share of limits. Usage itself goes to the ledger."""
+"""What gateways tell the console (figures per model and minute), share of limits, and keep for clients. Usage goes to the ledger."""
 
-from sqlalchemy import BigInteger, Column, Index, Integer, String, Table
+from sqlalchemy import BigInteger, Column, Index, Integer, String, Table, Text
 
 from sublet.store.metadata import metadata
 from sublet.store.types import Instant
@@ -51,4 +51,20 @@ gateway_runs = Table(
     metadata,
     Column("run", String(40), primary_key=True),
     Column("beat", BigInteger, nullable=False),
+)
+
+# Responses that clients asked to keep, with what they were asked with: JSON, as the clients see it.
+stored_responses = Table(
+    "stored_responses",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("organization_id", String(40), nullable=False),
+    Column("previous_id", String(64), nullable=False),
+    Column("model", String(80), nullable=False),
+    Column("created_at", Instant, nullable=False),
+    Column("expires_at", Instant, nullable=False),
+    Column("items", Text, nullable=False),
+    Column("body", Text, nullable=False),
+    Index("ix_stored_responses_organization_id", "organization_id", "created_at"),
+    Index("ix_stored_responses_expires_at", "expires_at"),
 )
