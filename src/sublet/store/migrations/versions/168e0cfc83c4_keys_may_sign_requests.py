@@ -1,13 +1,13 @@
 """keys may sign requests
 
-Revision 168e0cfc83c4, after 9dbed65579d1. Forward only: to go back, restore the backup from before.
+Revision 168e0cfc83c4, after 2bf70be8f254. Forward only: to go back, restore the backup from before.
 """
 
 import sqlalchemy as sa
 from alembic import op
 
 revision = "168e0cfc83c4"
-down_revision = "9dbed65579d1"
+down_revision = "2bf70be8f254"
 branch_labels = None
 depends_on = None
 
