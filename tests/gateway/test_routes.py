@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -25,6 +26,10 @@ from tests.gateway.harness import (
 from sublet.config.gateway import Gateway
 from sublet.gateway.model import GatewaySettings, ModelRoute, ReplicaRoute, RouteRule, UpstreamRule
 from sublet.gateway.requests.admission import Admission
+from sublet.gateway.requests.affinity import favorite_of, prefix_of
+from sublet.gateway.requests.call import Call
+from sublet.gateway.requests.form import ChatRequest, EmbeddingRequest, Role, Text, Turn
+from sublet.gateway.surfaces.openai import OpenAISurface
 from sublet.store import Store
 from sublet.wiring.model_api import routed
 
@@ -131,6 +136,55 @@ def test_what_has_the_fewest_tokens_under_way_is_asked() -> None:
         state = admits.pick(public, 0.0)
         assert state is not None and state is not first, "one long request is more than three short ones"
         state.tokens += 100
+
+
+def test_prompts_that_begin_alike_go_to_one_replica_while_its_load_allows() -> None:
+    wide = model("a", "a1", "a2", "a3", slots=4)
+    admits = admission()
+    for prefix in range(1, 30):
+        states = [admits.pick(wide, 0.0, prefix=prefix) for _ in range(3)]
+        names = [state.route.id for state in states if state is not None]
+        # The third would make it fuller by more than half its slots than one that has nothing to do.
+        assert len(names) == 3 and names[0] == names[1] == names[2]
+        more = [admits.pick(wide, 0.0, prefix=prefix) for _ in range(2)]
+        assert all(state is not None and state.route.id != names[0] for state in more)
+        for state in (*states, *more):
+            assert state is not None
+            state.in_flight -= 1
+
+
+def test_favorites_are_shared_by_size_and_stay_when_others_come_and_go() -> None:
+    sizes = {"a": 1.0, "b": 1.0, "c": 2.0}
+    got = Counter(favorite_of(prefix * 2_654_435_761 % 2**32, sizes) for prefix in range(1, 4001))
+    assert 850 < got["a"] < 1150 and 850 < got["b"] < 1150 and 1800 < got["c"] < 2200, got
+    for prefix in range(1, 200):
+        before = favorite_of(prefix, sizes)
+        after = favorite_of(prefix, {**sizes, "d": 1.0})
+        assert after in (before, "d")
+
+
+def test_a_favorite_that_is_asked_later_or_cools_down_is_passed_by() -> None:
+    rules = [rule(("a", 1, 0), ("b", 1, 1))]
+    public = routed({"a": model("a", "a1", slots=9), "b": model("b", "b1", slots=9)}, rules)["public"]
+    admits = admission()
+    for prefix in range(1, 9):
+        state = admits.pick(public, 0.0, prefix=prefix)
+        assert state is not None and state.route.id == "a1"
+
+
+def test_only_long_prompts_have_a_beginning_that_matters() -> None:
+    def prefix(content: str) -> int:
+        return prefix_of(
+            OpenAISurface().parse("chat", json.dumps(ask(messages=[{"role": "user", "content": content}])).encode())
+        )
+
+    text = "system " * 400
+    assert prefix("hi") == 0
+    assert prefix(text + "one") == prefix(text + "two") != prefix("other " * 500) != 0
+    chat = ChatRequest("m", (Turn(Role.SYSTEM, (Text(text),)), Turn(Role.USER, (Text("a"),))))
+    other = ChatRequest("m", (Turn(Role.SYSTEM, (Text(text),)), Turn(Role.USER, (Text("b"),))))
+    assert prefix_of(Call.of(chat)) == prefix_of(Call.of(other)) != 0
+    assert prefix_of(Call.of(EmbeddingRequest("m", (text,)))) == 0
 
 
 def test_a_route_can_do_what_all_of_its_models_can() -> None:

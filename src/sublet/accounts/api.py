@@ -102,8 +102,8 @@ def _key_routes(routes: APIRouter, accounts: Accounts, require: Require) -> None
         key, secret = accounts.create_key(
             owner.id, body.name, body.scopes, body.expires_at, body.project, body.role, also=limit
         )
-        made = IssuedKey(key, secret).as_dict()
-        return as_answer(wire.IssuedKey, made)
+        issued = IssuedKey(key, secret).as_dict()
+        return as_answer(wire.IssuedKey, issued)
 
     @routes.delete("/v1/keys/{key_id}", status_code=204)
     def revoke_key(key_id: str, actor: Actor = Depends(require("keys:write"))) -> None:

@@ -7,6 +7,7 @@ from typing import Protocol
 from sublet.gateway.model import GatewaySettings, KeyGrant, ModelRoute, ReplicaRoute, Snapshot
 from sublet.gateway.refusals import EngineBusyError, NoReplicaError, QueueFullError, RateLimitError
 from sublet.gateway.requests import fair
+from sublet.gateway.requests.affinity import FULLER_MAX, favorite_of
 from sublet.gateway.requests.fair import Tiers
 from sublet.gateway.upstream.engine_health import ReplicaHealth
 from sublet.values.errors import SubletError
@@ -127,9 +128,12 @@ class Admission:
 
     # Replicas
 
-    def pick(self, model: ModelRoute, now: float, besides: tuple[str, ...] = ()) -> ReplicaState | None:
+    def pick(
+        self, model: ModelRoute, now: float, besides: tuple[str, ...] = (), prefix: int = 0
+    ) -> ReplicaState | None:
         """The least loaded replica with a free slot, of those that are asked first, taken; None where there is something to wait
         for: a slot, a replica that is starting, or those `besides`, which just failed this very request but are still wanted.
+        Prompts of the same `prefix` (see affinity.py) go to the same replica while its load allows.
 
         One that cools down is only picked where there is nobody else, and one elsewhere that is shut not at all; an engine of
         our own is restarted by its host, so that waiting for it is right. Raises NoReplicaError where no replica is wanted
@@ -158,8 +162,10 @@ class Admission:
                     worth_waiting_for = route.priority
         count = len(model.replicas)
         if best is not None:
-            best.in_flight += 1
             assert at is not None
+            if prefix:
+                best, at = self._favorite(model, (best, at), prefix, now)
+            best.in_flight += 1
             self._clock = max(self._clock, best.finish)
             best.finish = max(best.finish, self._clock - 1) + 1 / (at.weight * at.slots)
             best.health.probing = best.health.shut
@@ -171,6 +177,21 @@ class Admission:
         elif count and not model.timings and not model.slots_coming:
             self._refuse_if_all_are_shut(model, now)
         return best
+
+    def _favorite(
+        self, model: ModelRoute, best: tuple[ReplicaState, ReplicaRoute], prefix: int, now: float
+    ) -> tuple[ReplicaState, ReplicaRoute]:
+        """The favorite of a prompt's beginning among those that are asked as early as the least loaded one, or that one where the
+        favorite is much fuller, is full, or cools down."""
+        state, at = best
+        routes = {route.id: route for route in model.replicas if route.priority == at.priority}
+        sizes = {name: route.weight * route.slots for name, route in routes.items()}
+        route = routes[favorite_of(prefix, sizes)]
+        found = self._replicas.get(route.id)
+        if found is None or found.in_flight >= route.slots or found.health.shut or found.health.cools(now):
+            return best
+        fuller = found.in_flight / route.slots - state.in_flight / at.slots
+        return (found, route) if fuller <= FULLER_MAX else best
 
     def _refuse_if_all_are_shut(self, model: ModelRoute, now: float) -> None:
         healths = [self._replicas[route.id].health for route in model.replicas if route.id in self._replicas]

@@ -17,6 +17,7 @@ from sublet.gateway.model import KeyGrant, ModelRoute
 from sublet.gateway.refusals import InvalidApiKeyError, JournalError
 from sublet.gateway.requests import another, deadlines
 from sublet.gateway.requests.admission import KeyState, ReplicaState
+from sublet.gateway.requests.affinity import prefix_of
 from sublet.gateway.requests.allowances import BudgetAllowance
 from sublet.gateway.requests.call import Call
 from sublet.gateway.requests.deadlines import ASKING, CLOSING, HOLDING, OVER, QUEUED, State
@@ -176,7 +177,10 @@ class Exchange:
         admission = self.gateway.admission
         self._queue = admission.queue(self.model)
         # Anyone who comes now stands behind those who wait.
-        replica = None if self._queue.waiting.ahead(self.call.tier) else admission.pick(self.model, self.started_at)
+        replica = None
+        if not self._queue.waiting.ahead(self.call.tier):
+            prefix = prefix_of(self.call) if len(self.model.replicas) > 1 else 0
+            replica = admission.pick(self.model, self.started_at, prefix=prefix)
         if replica is None:
             admission.enqueue(self.model, self)
         self.gateway.live.add(self)

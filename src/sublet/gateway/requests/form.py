@@ -137,6 +137,10 @@ class EmbeddingRequest:
 class Unread(Protocol):
     """A request that came in the dialect of engines and is passed on as it came; the gateway asks it what it has to know."""
 
+    def beginning(self, size: int) -> bytes:
+        """The first bytes of the prompt, as they came; none of what has no prompt."""
+        ...
+
     def prompt_estimate(self) -> int:
         """The estimate for the prompt, as metering/estimate.py has it."""
         ...

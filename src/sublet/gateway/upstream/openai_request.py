@@ -34,6 +34,13 @@ class OpenAIRequest:
     parameters: EngineParameters | None = None
     models: dict[str, str] | None = None
 
+    def beginning(self, size: int) -> bytes:
+        body = self.body
+        raw = (
+            body.messages if isinstance(body, ChatBody) else body.prompt if isinstance(body, CompletionBody) else ABSENT
+        )
+        return bytes(memoryview(raw)[:size])
+
     def prompt_estimate(self) -> int:
         body = self.body
         if isinstance(body, ChatBody):

@@ -1,13 +1,13 @@
 """keys may sign requests
 
-Revision 168e0cfc83c4, after 2bf70be8f254. Forward only: to go back, restore the backup from before.
+Revision 168e0cfc83c4, after 0c26e755b06d. Forward only: to go back, restore the backup from before.
 """
 
 import sqlalchemy as sa
 from alembic import op
 
 revision = "168e0cfc83c4"
-down_revision = "2bf70be8f254"
+down_revision = "0c26e755b06d"
 branch_labels = None
 depends_on = None
 
