@@ -24,6 +24,7 @@ from sublet.values.clock import format_time
 from sublet.values.errors import InvalidInputError
 from sublet.values.etags import Condition, PreconditionFailedError, tag_of
 
+OWN = BOOK.replace('"input"', '"own-input"')
 Edit = tuple[str, str, str, list[Any]]
 """The path that shows it, the method and the path that change it, and two changes."""
 
@@ -38,7 +39,7 @@ def edits(service: Service) -> dict[str, Edit]:
         ).status_code
         < 300
     )
-    profile = f"/v1/billing-profiles/{acme}"
+    profile, card = f"/v1/billing-profiles/{acme}", f"/v1/rate-cards/{acme}"
     quote = service.ask(
         "acme", "POST", "/v1/quotes", {"pool": service.world.pool.name, "class": "spot", "duration_s": 600}
     )
@@ -57,6 +58,7 @@ def edits(service: Service) -> dict[str, Edit]:
         "ssh keys": (keys, "PUT", keys, [{"ssh_public_keys": [SSH_KEY]}, {"ssh_public_keys": [SSH_KEY, KEY]}]),
         "name": (name, "PUT", name, [{"name": "訓練"}, {"name": "b", "labels": [{"key": "équipe", "value": "ασ"}]}]),
         "prices": ("/v1/prices", "PUT", "/v1/prices", [BOOK, BOOK.replace("ours", "mine")]),
+        "rate card": (card, "PUT", card, [OWN, OWN.replace("ours", "theirs")]),
         "profile": (profile, "PUT", profile, [{"legal_name": "Acme"}, {"legal_name": "Acme Inc."}]),
         "budget": (f"/v1/budgets/{made}", "PATCH", f"/v1/budgets/{made}", [{"limit": "6"}, {"limit": "7"}]),
         "limit": (f"/v1/limits/{limit}", "PUT", f"/v1/limits/{limit}", [{"concurrency": 6}, {"concurrency": 7}]),

@@ -110,9 +110,8 @@ def filled(service: Service) -> Service:
         assert service.ask("team", "POST", "/v1/reclaims", order).status_code == 201
         credit = {"organization_id": acme, "amount": "1", "source_id": f"c{number}"}
         assert service.ask("operator", "POST", "/v1/credits", credit).status_code == 201
-        assert (
-            service.ask("operator", "POST", "/v1/budgets", {"organization_id": acme, "limit": "5"}).status_code == 201
-        )
+        budget = {"organization_id": acme, "limit": "5", "scope": "project", "scope_id": f"p{number}"}
+        assert service.ask("operator", "POST", "/v1/budgets", budget).status_code == 201
         limit = {"organization_id": acme, "model": f"m{number}", "requests_per_minute": 5}
         assert service.ask("operator", "POST", "/v1/limits", limit).status_code == 201
         wanted = {"address": f"https://hooks.example.com/{number}", "kinds": ["*"], "organization_id": acme}

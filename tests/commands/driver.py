@@ -33,6 +33,8 @@ def driven() -> None:
     for words, given, saved in plan:
         before = set(sys.modules)
         code, out, err = run([word.format(**kept) for word in words], given.format(**kept))
+        if saved and code:
+            raise SystemExit(f"{' '.join(words)}: {err}")
         for name, path in saved.items():
             found = json.loads(out)
             for key in path.split("."):

@@ -28,7 +28,7 @@ from sublet.conformance.backends import SSH_KEY
 from sublet.values.clock import SystemClock, format_time
 
 HEAVY = sorted(tool("startup").HEAVY)
-MODULES_MAX = 340
+MODULES_MAX = 348
 """That all commands together load in one process."""
 DRIVER = Path(__file__).with_name("driver.py")
 HERE = {
@@ -166,7 +166,7 @@ def verbs(service: Service, at: dict[str, str], out: Path) -> list[tuple[str, di
         (f"ledger rerate acme {month}", {}), ("ledger pay INV-1 1 --source p", {}),
         ("ledger reverse-payment INV-1 --source p --reason why", {}), ("ledger void INV-1 --reason why", {}),
         ("ledger note INV-1 --reason why", {}), ("ledger notes acme", {}),
-        ("ledger budget create acme 5 --json", {"budget": "id"}), ("ledger budget ls acme", {}),
+        ("ledger budget create acme 5 --scope project --scope-id everywhere --json", {"budget": "id"}), ("ledger budget ls acme", {}),
         ("ledger budget set {budget} 6", {}), ("ledger budget end {budget}", {}),
         ("ledger refund acme 1 --source r --reason why --payment p", {}), ("ledger return crd_1 1 --reason why", {}),
         ("ledger net INV-1 --source n --reason why", {}), ("ledger write-off INV-1 --reason why", {}),

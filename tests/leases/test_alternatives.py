@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import Connection
+from sqlalchemy import Connection, select
 from tests.leases.world import CUSTOMER, KEY, PRICE_NANO, World, pool_spec
 
 from sublet.leases import store as sql
@@ -15,6 +15,7 @@ from sublet.leases.changes.model import ChangeRequest, ExtensionRefusedError
 from sublet.leases.model import NoCapacityError, QuoteExpiredError
 from sublet.leases.quotes import calendar
 from sublet.leases.quotes.request import QuoteRequest
+from sublet.store.tables.leases import quotes
 from sublet.surplus.model import BeyondForecastError
 from sublet.values.clock import parse_time
 from sublet.values.errors import InvalidInputError
@@ -56,7 +57,9 @@ def test_offers_hold_nothing_count_for_no_limit_and_the_next_refusal_replaces_th
         offers = refused(world, world.request(2, seconds=600))
     with world.store.read() as connection:
         now = world.clock.now()
-        assert len(sql.open_quotes(connection, CUSTOMER, now)) == len(offers) <= 8
+        kept = select(quotes.c.id).where(quotes.c.organization_id == CUSTOMER, quotes.c.expires_at > now)
+        assert set(connection.execute(kept).scalars()) == {item["quote_id"] for item in offers} and len(offers) <= 8
+        assert sql.open_quotes(connection, CUSTOMER, now) == [], "what comes with a refusal is not in the list"
         assert sql.count_open_quotes(connection, CUSTOMER, now) == 0
         assert {item.organization_id for item in calendar.all_fences(connection)} == {"org_other"}
     with pytest.raises(QuoteExpiredError):
