@@ -73,6 +73,11 @@ def test_quotes_jobs_and_volumes_of_other_projects_are_left_alone(service: Servi
     assert refused(team.ask("red", "POST", f"/v1/quotes/{quote}/cancel"))
     assert refused(team.ask("red", "POST", "/v1/leases", {"quote_id": quote, "ssh_public_keys": [KEY]}))
     assert team.ask("blue", "POST", f"/v1/quotes/{quote}/cancel").status_code == 200
+    order = {"pool": team.pool, "class": "spot", "duration_s": 3600}
+    shared = service.ask("acme", "POST", "/v1/quotes", order).json()["id"]
+    assert refused(team.ask("red", "POST", f"/v1/quotes/{shared}/cancel"))
+    taken = {"quote_id": shared, "ssh_public_keys": [KEY]}
+    assert team.ask("red", "POST", "/v1/leases", taken).status_code == 201, "red pays for it"
     order = {"pool": team.pool, "class": "spot", "duration_s": 3600, "command": ["true"]}
     job = team.made("blue", "/v1/jobs", order)["jobs"][0]["id"]
     array = team.made("blue", "/v1/jobs", order | {"array": [1, 2]})["array_id"]

@@ -195,7 +195,7 @@ def test_what_can_not_run_is_refused_before_anything_is_sold(world: World, chang
 
 def test_a_pool_whose_backend_runs_no_jobs_is_not_sold_for_one(world: World) -> None:
     ports = replace(world.leases._ports, features=lambda backend: frozenset({"network"}))
-    world.leases._admission._places._ports = ports
+    world.leases._admission._ports = ports
     with pytest.raises(InvalidInputError, match="does not support jobs"):
         world.leases.jobs.submit(CUSTOMER, wanted(world))
 

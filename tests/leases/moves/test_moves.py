@@ -14,6 +14,7 @@ from sublet.leases.backends.base import RunState
 from sublet.leases.lifecycle.outcomes import promise_of
 from sublet.leases.model import Lease, LeaseState, NoCapacityError, OnReclaim
 from sublet.leases.quotes import calendar
+from sublet.leases.reclaim.moving import Targets
 from sublet.leases.reclaim.orders import ReclaimOrder
 from sublet.leases.reclaim.victims import Victim
 from sublet.leases.store import over_since
@@ -156,6 +157,17 @@ def test_a_lease_that_has_not_begun_moves_at_once_with_all_of_its_window(world: 
     assert (ended.end_reason, ended.metered_s) == ("window_over", world.billed_s(lease))
 
 
+@pytest.mark.parametrize(("left_s", "moves"), [(0, False), (-30, False), (59, False), (60, True)])
+def test_what_ends_within_a_minute_of_the_move_ends_where_it_is(world: TwoPools, left_s: int, moves: bool) -> None:
+    lease = world.sell_movable(2)
+    world.run(60, 20)
+    running = world.lease(lease)
+    with world.store.read() as connection:
+        targets = Targets(connection, world.leases._ports, world.clock.now())
+        found = targets.find(running, lease.window.end - timedelta(seconds=left_s))
+    assert (found is not None) == moves
+
+
 def test_a_firm_lease_that_is_broken_by_force_moves_first(world: TwoPools) -> None:
     lease = world.sell_movable(2, "firm")
     world.run(60, 20)
@@ -223,7 +235,7 @@ def test_what_can_not_be_moved_in_time_is_on_sale_again_and_the_lease_ends(world
 
 def test_a_pool_whose_backend_moves_nothing_refuses_the_choice(world: TwoPools) -> None:
     features = replace(world.leases._ports, features=lambda backend: frozenset({"network"}))
-    world.leases._admission._places._ports = features
+    world.leases._admission._ports = features
     with pytest.raises(InvalidInputError, match="does not support moves"):
         world.sell_movable(1)
     assert replace(world.request(), on_reclaim=OnReclaim.MOVE).as_dict()["on_reclaim"] == "move"

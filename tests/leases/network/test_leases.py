@@ -72,7 +72,7 @@ def test_what_is_not_open_is_refused_at_the_quote(world: World, asked: dict[str,
 def test_a_pool_that_can_not_give_it_is_not_sold_with_it(world: World) -> None:
     request = replace(world.request(), network=("pypi",))
     ports = replace(world.leases._ports, features=lambda backend: frozenset())
-    world.leases._admission._places._ports = ports
+    world.leases._admission._ports = ports
     with pytest.raises(InvalidInputError, match="does not support network"):
         world.leases.quote("org_customer", request)
 

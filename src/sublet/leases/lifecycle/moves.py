@@ -159,6 +159,8 @@ def break_after_all(connection: Connection, lease: Lease) -> None:
 def go(connection: Connection, lease: Lease, planned: PlannedMove, timing: Timing, now: datetime) -> Lease | None:
     """The lease goes on in another pool, for the price and until the end that it was sold for; None where the accelerators are not
     there, and nothing changes. The caller holds both pools' locks and has stopped the sandbox of a lease that has begun."""
+    if now >= lease.window.end:
+        return None
     window = Window(max(now, lease.window.start), lease.window.end)
     fenced = timing.fence(window)
     held = _holder(lease.id)

@@ -154,7 +154,9 @@ class Admission:
             quote = sql.quote(connection, quote_id, organization_id)
             if quote is None:
                 raise NotFoundError(f"there is no quote {quote_id!r}; request a new one")
-            refuse_other(f"quote {quote_id}", sql.project_of_quote(connection, quote_id), project)
+            # A quote of no project may be accepted by all keys of the organization: the one that accepts it pays.
+            if asked_by := sql.project_of_quote(connection, quote_id):
+                refuse_other(f"quote {quote_id}", asked_by, project)
             self._store.lock(connection, f"pool:{quote.pool_id}")
             if key is not None and (known := sql.lease_by_key(connection, organization_id, key)) is not None:
                 if known.quote_id != quote_id:

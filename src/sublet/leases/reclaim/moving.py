@@ -62,9 +62,10 @@ class Targets:
             return self._found[lease.id]
         # What has not begun moves at once, with all of its window.
         begins = max(self._now if lease.state is LeaseState.SCHEDULED else at, lease.window.start)
-        window = Window(begins, max(begins, lease.window.end))
-        if not may_move(lease) or window.seconds < WORTH_S or self._runs_a_job(lease):
+        left_s = (lease.window.end - begins).total_seconds()
+        if not may_move(lease) or left_s < WORTH_S or self._runs_a_job(lease):
             return None
+        window = Window(begins, lease.window.end)
         given: dict[str, set[str]] = defaultdict(set)
         for move in self._found.values():
             given[move.pool_id].update(move.unit_ids)
