@@ -35,3 +35,15 @@ def test_a_second_system_on_one_sqlite_database_says_so_before_anything_serves(t
     assert system.supervisor.children == {} or all(
         child.process is None for child in system.supervisor.children.values()
     )
+
+
+@pytest.mark.parametrize(
+    ("stated", "shown"), [("", "http://localhost:8400"), ("https://sublet.test", "https://sublet.test")]
+)
+def test_the_console_is_opened_by_a_name_since_passkeys_need_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stated: str, shown: str
+) -> None:
+    system = Running(Settings.model_validate({"data_dir": str(tmp_path), "control": {"public_url": stated}}))
+    monkeypatch.setattr(system.supervisor, "address", lambda name: "http://127.0.0.1:8400")
+    assert system.console_url == shown and f"open {shown} and log in" in system.welcome()
+    assert "export SUBLET_URL=http://127.0.0.1:8400" in system.welcome()

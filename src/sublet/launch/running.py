@@ -42,6 +42,12 @@ class Running:
         return self.supervisor.address("control")
 
     @property
+    def console_url(self) -> str:
+        """Where people open the console: by a name, since browsers allow passkeys for no IP address."""
+        stated = self.settings.control.public_url
+        return stated or self.control_url.replace("//127.0.0.1:", "//localhost:", 1)
+
+    @property
     def gateway_url(self) -> str:
         return self.supervisor.address("gateway")
 
@@ -86,6 +92,7 @@ class Running:
     def as_dict(self) -> dict[str, Any]:
         return {
             "control": self.control_url,
+            "console": self.console_url,
             "gateway": self.gateway_url,
             "ssh": {"host": self.settings.ssh.host, "ports": [self.settings.ssh.port_min, self.settings.ssh.port_max]},
             "data_dir": str(self.settings.data_dir),
@@ -113,7 +120,7 @@ Three things to try, in another terminal:
 
   export SUBLET_URL={self.control_url} SUBLET_KEY={variable}{data_dir_export(self.settings.data_dir)}
 
-  1. Look at the console: open {self.control_url} and log in with the key.
+  1. Look at the console: open {self.console_url} and log in with the key.
   2. Ask the model:
        curl {self.gateway_url}/v1/chat/completions -H "Authorization: Bearer $SUBLET_KEY" \\
          -H 'Content-Type: application/json' -d '{{"model": "{model}", "max_tokens": 60,
