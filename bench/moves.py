@@ -20,7 +20,8 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     "venus and earth": ("venus", "earth"),
 }
 """Pools that count as one generation: clusters of one fleet in the same months, for no trace names the accelerators of a cluster;
-and two clusters of Helios, both with Volta accelerators. A100, A800 and the others of Alibaba are different generations."""
+and two clusters of Helios, on the assumption that both have Volta accelerators. A100, A800 and the others of Alibaba are different
+generations."""
 
 FILLS = (1.0, 0.9, 0.75, 0.5)
 """Shares of what may be sold that is sold: a pool that is sold out has no room for anybody's windows."""

@@ -66,9 +66,9 @@ def _changes(desk: Desk, w: Wording) -> list[str]:
         found = sorted(board.signals, key=lambda item: item.due)
         return [
             w(
-                "{a} (by {b}): the probability of the claim goes from {c} to {d}.",
+                "{a} (by {b}): the probability that {e} goes from {c} to {d}.",
                 a=_first_upper(w.signal(item.names, item.bear)), b=w.day(item.due), c=w.number(now, "prob"),
-                d=w.number(updated(now, item.lr_bear), "prob"),
+                d=w.number(updated(now, item.lr_bear), "prob"), e=w.called(board.claim),
             )
             for item in found
             if item.state_at(board.as_of) is not SignalState.OBSERVED
