@@ -11,6 +11,7 @@ from tests.api.conftest import Service
 from tests.leases.world import KEY
 
 from sublet.api.contract import PAGES, REFUSALS, check_answers
+from sublet.api.summaries import SUMMARIES, SUMMARY_MAX
 from sublet.leases.wire import SshKeys
 from sublet.values.wire import AnswerTypeError, as_answer
 
@@ -38,6 +39,19 @@ def test_every_operation_has_an_id_of_its_own_security_a_permission_and_its_refu
         assert set(REFUSALS) <= set(operation["responses"]), path
         keyed = [item for item in operation.get("parameters", []) if item["name"] == "Idempotency-Key"]
         assert len(keyed) == (method == "POST"), path
+
+
+def test_every_operation_has_a_short_summary_of_its_own(service: Service) -> None:
+    operations = {operation["operationId"]: operation for _, _, operation in _operations(service)}
+    summaries = {name: operation["summary"] for name, operation in operations.items()}
+    for name, summary in summaries.items():
+        function = name.partition(".")[2].replace("_", " ")
+        assert summary != function.title() and " " in summary, f"{name}: the summary is the function's name"
+        assert summary[0].isupper() and not summary.endswith("."), f"{name}: {summary}"
+        assert len(summary) <= SUMMARY_MAX, f"{name}: {summary}; add a shorter one to SUMMARIES"
+    shared = {summary for summary in summaries.values() if list(summaries.values()).count(summary) > 1}
+    assert not shared, f"several operations have the summary {shared}"
+    assert set(SUMMARIES) <= set(operations), "SUMMARIES names operations that do not exist"
 
 
 def test_every_operation_has_a_group_that_is_described_and_describes_its_headers(service: Service) -> None:

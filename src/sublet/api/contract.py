@@ -18,6 +18,7 @@ from pydantic import TypeAdapter
 
 from sublet.accounts.answers import answer_type
 from sublet.api.http import IDEMPOTENCY_KEY_MAX, api_routes, permission_of
+from sublet.api.summaries import summary_of
 from sublet.values.wire import answer
 
 
@@ -251,6 +252,7 @@ def _complete(
     group = str((route.tags or ["system"])[0])
     operation["tags"] = [group]
     operation["operationId"] = f"{group}.{route.name}"
+    operation["summary"] = summary_of(operation["operationId"], operation.get("description", ""))
     operation["security"] = [{_SCHEME: []}] if permission else []
     if permission is None:
         return

@@ -53,7 +53,7 @@ def _operation(method: str, path: str, operation: dict[str, Any]) -> str:
         for status, answer in operation["responses"].items()
     )
     return (
-        f"<details><summary><code>{escape(method.upper())} {escape(path)}</code></summary>"
+        f"<details><summary><code>{escape(method.upper())} {escape(path)}</code> {escape(operation.get('summary', ''))}</summary>"
         f"<p>{escape(operation.get('description', ''))}</p>{needs}"
         f"{f'<p>Body: {body}</p>' if body else ''}<ul>{parameters}</ul><p>Answers</p><ul>{answers}</ul></details>"
     )
