@@ -1,4 +1,4 @@
-"""Organizations and keys as they cross the API."""
+"""Wire types of organizations, keys, limits, people and the audit log."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ AllowedModels = Annotated[list[ModelName], MaxLen(200)]
 
 @body
 class NewOrganization:
-    """An organization to create. Its currency stays for life."""
+    """An organization to create. Its currency can't be changed later."""
 
     name: Annotated[str, MinLen(1), MaxLen(120), LINE]
     kind: Annotated[str, MaxLen(16), LINE] = "customer"
@@ -27,7 +27,7 @@ class NewOrganization:
 
 @body
 class LimitValues:
-    """What a limit allows of the model API; null does not limit that. `models` are the only ones that may be called."""
+    """The limits of model API use. Null means no limit. If `models` is set, only those models can be called."""
 
     requests_per_minute: PerMinute | None = None
     input_tokens_per_minute: PerMinute | None = None
@@ -39,8 +39,8 @@ class LimitValues:
 
 @body
 class NewRateLimit:
-    """A limit to set: `scope` is organization, project, key or model. With `model`, only calls of that model count; scope model
-    limits all organizations together."""
+    """A rate limit to create. `scope` is `organization`, `project`, `key` or `model`. If `model` is set, only calls of that
+    model count. The scope `model` limits all organizations together."""
 
     organization_id: Annotated[str, MaxLen(40), LINE] = ""
     scope: Annotated[str, MaxLen(16), LINE] = "organization"
@@ -56,7 +56,7 @@ class NewRateLimit:
 
 @answer
 class RateLimit:
-    """A limit of the model API; what is null is not limited. `by_operator` says that only the operator may change it."""
+    """A rate limit of the model API. Null means no limit. If `by_operator` is true, only the operator can change it."""
 
     id: str
     organization_id: str | None
@@ -75,7 +75,7 @@ class RateLimit:
 
 @answer
 class RateLimitList:
-    """A page of limits, the oldest first."""
+    """A page of rate limits, oldest first."""
 
     limits: list[RateLimit]
     next: str | None
@@ -83,7 +83,7 @@ class RateLimitList:
 
 @body
 class NewKey:
-    """A key to create for an organization; `limits` is what the key may use of the model API."""
+    """A key to create for an organization. `limits` restricts its use of the model API."""
 
     name: Annotated[str, MinLen(1), MaxLen(120), LINE] = "default"
     role: Annotated[str, MaxLen(32), LINE] = ""
@@ -95,7 +95,7 @@ class NewKey:
 
 @answer
 class Identity:
-    """Who the key in use belongs to, and each permission that it gives with how far it goes: `own` or `all`."""
+    """The owner of the key in use, and its permissions. Each permission applies to `own` resources or to `all`."""
 
     key_id: str
     organization_id: str
@@ -106,7 +106,7 @@ class Identity:
 
 @answer
 class Organization:
-    """Somebody with an account; amounts are in its one currency."""
+    """An account. Its amounts are in its one currency."""
 
     id: str
     name: str
@@ -119,7 +119,7 @@ class Organization:
 
 @answer
 class OrganizationList:
-    """A page of organizations, the oldest first."""
+    """A page of organizations, oldest first."""
 
     organizations: list[Organization]
     next: str | None
@@ -127,7 +127,7 @@ class OrganizationList:
 
 @answer
 class Key:
-    """A key without its secret; `hint` is how the secret ends."""
+    """A key without its secret. `hint` is the end of the secret."""
 
     id: str
     organization_id: str
@@ -143,7 +143,7 @@ class Key:
 
 @answer
 class KeyList:
-    """A page of the keys of an organization, the oldest first, revoked ones too."""
+    """A page of an organization's keys, oldest first, including revoked ones."""
 
     keys: list[Key]
     next: str | None
@@ -151,8 +151,8 @@ class KeyList:
 
 @answer
 class IssuedKey:
-    """A key that was just made, with its secret: shown this once. `signing_secret` is the secret access key for clients that sign
-    requests instead of sending the key, with `id` as the access key id."""
+    """A new key with its secret, which is shown only once. Clients that sign requests use `id` as the access key id and
+    `signing_secret` as the secret access key."""
 
     id: str
     organization_id: str
@@ -170,7 +170,7 @@ class IssuedKey:
 
 @body
 class NewInvitation:
-    """Somebody to invite, and the role that they will have."""
+    """The email address and role of a person to invite."""
 
     email: Annotated[str, MinLen(3), MaxLen(254), LINE]
     role: Annotated[str, MinLen(1), MaxLen(32), LINE]
@@ -178,14 +178,14 @@ class NewInvitation:
 
 @body
 class NewRole:
-    """The role that a person gets."""
+    """The new role of a person."""
 
     role: Annotated[str, MinLen(1), MaxLen(32), LINE]
 
 
 @answer
 class Person:
-    """A person in an organization, with the role there. `email_verified_at` is when the address was proved."""
+    """A person in an organization, with their role there. `email_verified_at` is when the address was verified."""
 
     person_id: str
     organization_id: str
@@ -198,7 +198,7 @@ class Person:
 
 @answer
 class PersonList:
-    """A page of the people of an organization, who came first before."""
+    """A page of an organization's people, in the order in which they joined."""
 
     people: list[Person]
     next: str | None
@@ -206,7 +206,8 @@ class PersonList:
 
 @answer
 class Invitation:
-    """An invitation without its link; `state` is open, accepted, revoked or expired. `invited_by` is a person or a key."""
+    """An invitation without its link. `state` is `open`, `accepted`, `revoked` or `expired`. `invited_by` is a person or a
+    key."""
 
     id: str
     organization_id: str
@@ -220,7 +221,7 @@ class Invitation:
 
 @answer
 class InvitationList:
-    """A page of the invitations of an organization, the newest first."""
+    """A page of an organization's invitations, newest first."""
 
     invitations: list[Invitation]
     next: str | None
@@ -228,8 +229,8 @@ class InvitationList:
 
 @answer
 class IssuedInvitation(Invitation):
-    """An invitation that was just made, with its link: shown this once. `mailed` says that another link goes out by mail.
-    Where control.public_url is not set, the link is a path, `secret` being what it carries."""
+    """A new invitation with its link, which is shown only once. If `mailed` is true, another link is sent by email. If
+    control.public_url is not set, the link is only a path. `secret` is the token in the link."""
 
     link: str
     secret: str
@@ -238,7 +239,7 @@ class IssuedInvitation(Invitation):
 
 @answer
 class AuditActor:
-    """Who did it: a person or a key, or `admin` for a command on the machine itself."""
+    """Who acted: a person, a key, or `admin` for a command on the machine itself."""
 
     id: str
     organization_id: str
@@ -247,8 +248,8 @@ class AuditActor:
 
 @answer
 class AuditEntry:
-    """One act: who, what, from where, and the rows that it changed, before and after. `more` counts rows that are not shown.
-    `organization_id` is whom it concerns, where that is one."""
+    """One operation: who, what, from where, and the rows that it changed, before and after. `more` counts the rows that are
+    not shown. `organization_id` is the affected organization, if there is one."""
 
     seq: int
     at: Moment
@@ -265,7 +266,7 @@ class AuditEntry:
 
 @answer
 class AuditList:
-    """A page of the audit log, the newest first."""
+    """A page of the audit log, newest first."""
 
     entries: list[AuditEntry]
     next: str | None
@@ -273,7 +274,7 @@ class AuditList:
 
 @answer
 class AuditVerified:
-    """Whether every entry is what was written, from the first that is kept; `head` is the newest one's hash."""
+    """The result of verifying the audit log from the oldest stored entry. `head` is the hash of the newest entry."""
 
     ok: bool
     entries: int

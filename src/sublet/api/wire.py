@@ -1,4 +1,4 @@
-"""What the control plane says of itself and of the whole: health, plans and what was earned."""
+"""Wire types of the control plane as a whole: health, plans and earnings."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Liveness:
 
 @answer
 class LoopState:
-    """A loop of the control plane: whether this process leads it, and how often it failed in a row."""
+    """A loop of the control plane: whether this process is its leader, and how often it failed in a row."""
 
     name: str
     leads: bool
@@ -30,7 +30,7 @@ class LoopState:
 
 @answer
 class BackendState:
-    """Whether a backend answers: closed (it does), open (it is left alone) or half-open."""
+    """The circuit breaker of a backend: `closed` (it responds), `open` (it is not called) or `half-open`."""
 
     name: str
     state: str
@@ -42,7 +42,7 @@ class BackendState:
 
 @answer
 class Health:
-    """Every loop and backend, which fail, and the state of the books."""
+    """The state of every loop, backend, and the books, and what fails."""
 
     ok: bool
     failing: list[LoopState]
@@ -53,7 +53,8 @@ class Health:
 
 @answer
 class BacklogMonth:
-    """What is contracted and still to be delivered in a month, and what of it was sold from blocks. Exact decimals as text."""
+    """What is contracted and not yet delivered in a month, and how much of it was sold from blocks. Amounts are exact decimals
+    as text."""
 
     month: str
     currency: str
@@ -65,14 +66,14 @@ class BacklogMonth:
 
 @answer
 class BacklogByMonth:
-    """What is contracted and not yet delivered, the earliest month first."""
+    """What is contracted and not yet delivered, earliest month first."""
 
     months: list[BacklogMonth]
 
 
 @answer
 class Plans:
-    """What would be done now, and the last plans that were carried out."""
+    """The next plan, and the last plans that were carried out."""
 
     next: Plan
     last: list[Plan]
@@ -80,7 +81,7 @@ class Plans:
 
 @answer
 class ComparablePrice:
-    """What somebody else gets for a watt, with where that is from."""
+    """What another provider earns per watt, and the source."""
 
     name: str
     usd_per_watt_year: float
@@ -91,8 +92,8 @@ class ComparablePrice:
 
 @answer
 class CurrencyWorth:
-    """What was earned in a currency, in its major units, per accelerator-hour and per IT watt and year; `other` is what no
-    pool has, as fees."""
+    """Earnings in a currency, in major units, per accelerator-hour and per IT watt-year. `other` is revenue that belongs to no
+    pool, such as fees."""
 
     currency: str
     revenue: float
@@ -109,14 +110,14 @@ class CurrencyWorth:
 
 @answer
 class Worth(CurrencyWorth):
-    """What was earned: in the currency of most accelerator-hours, and in each other one."""
+    """Earnings in the currency with the most accelerator-hours, and in each other currency."""
 
     other_currencies: list[CurrencyWorth]
 
 
 @answer
 class SourcedNumber:
-    """A number with its unit, how it was come by, and where from."""
+    """A number with its unit, how it was obtained, and its source."""
 
     value: float | None
     unit: str
@@ -127,7 +128,7 @@ class SourcedNumber:
 
 @answer
 class ComparableNumber:
-    """Somebody else's number, on its own basis."""
+    """A number of another provider, on its own basis."""
 
     name: str
     value: float
@@ -140,7 +141,7 @@ class ComparableNumber:
 
 @answer
 class WorthNumbers:
-    """What was earned in all."""
+    """Total earnings."""
 
     revenue: SourcedNumber
     other: SourcedNumber
@@ -155,7 +156,7 @@ class WorthNumbers:
 
 @answer
 class PoolEarnings:
-    """What a pool earned through one channel."""
+    """The earnings of a pool through one channel."""
 
     pool: str
     generation: str
@@ -171,7 +172,7 @@ class PoolEarnings:
 
 @answer
 class Backlog:
-    """What is contracted: at signing, what remains of it, and what the two accounting rules make of it."""
+    """The contracted amount at signing, what remains of it, and what counts under two accounting rules."""
 
     signing: SourcedNumber
     remaining: SourcedNumber
@@ -181,7 +182,7 @@ class Backlog:
 
 @answer
 class ForecastScore:
-    """How a pool's forecast did: errors in accelerators, and the share inside its range."""
+    """The accuracy of a pool's forecast: errors in accelerators, and the share of values inside the forecast range."""
 
     pool: str
     windows: int
@@ -192,7 +193,7 @@ class ForecastScore:
 
 @answer
 class ActualsWindow:
-    """From when to when."""
+    """The window of the figures."""
 
     start: Moment
     end: Moment
@@ -200,7 +201,7 @@ class ActualsWindow:
 
 @answer
 class EarningsStatement:
-    """All that was earned in a currency, reconciled with the journal. Exact decimals as text."""
+    """All earnings in a currency, reconciled with the journal. Amounts are exact decimals as text."""
 
     currency: str
     parts: dict[str, str]
@@ -214,7 +215,7 @@ class EarningsStatement:
 
 @answer
 class CurrencyFigures:
-    """What was earned in a currency by pool, channel and customer, how concentrated it is, and what is contracted."""
+    """Earnings in a currency by pool, channel and customer, how concentrated they are, and the backlog."""
 
     owner: str
     currency: str
@@ -234,6 +235,6 @@ class CurrencyFigures:
 
 @answer
 class ActualFigures(CurrencyFigures):
-    """What was earned: in the currency of most accelerator-hours, and in each other one."""
+    """Earnings in the currency with the most accelerator-hours, and in each other currency."""
 
     other_currencies: list[CurrencyFigures]

@@ -1,4 +1,4 @@
-"""Demand and claims as they cross the API."""
+"""Wire types of demand samples, imports and claims."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ Accelerators = Annotated[Number, Interval(ge=0, le=ACCELERATORS_MAX)]
 
 @body
 class NewJob:
-    """A job of the owner's batch system: a running one has a `start`; a waiting one needs all its accelerators at once, at the
-    earliest at `eligible`. `limit_s` is its time limit."""
+    """A job of the owner's batch system. A running job has a `start`. A waiting job needs all of its accelerators at once, not
+    before `eligible`. `limit_s` is its time limit."""
 
     accelerators: Annotated[Whole, Interval(ge=1, le=ACCELERATORS_MAX)]
     start: Moment | None = None
@@ -32,7 +32,7 @@ class NewJob:
 
 @body
 class NewSample:
-    """One observation of a pool. `jobs` are those that run and wait, in the order in which they will start, where they are known."""
+    """An observation of a pool. `jobs`, if known, are the running and waiting jobs in the order in which they will start."""
 
     time: Moment
     capacity: Accelerators
@@ -50,7 +50,7 @@ class NewSamples:
 
 @body
 class NewClaim:
-    """What an internal team announces that it will need: `start` (now if left out); `end` or `duration_s`."""
+    """Capacity that an internal team will need, from `start` (now by default) until `end` or for `duration_s`."""
 
     pool: Annotated[str, MinLen(1), MaxLen(60), LINE]
     accelerators: Annotated[Whole, Interval(ge=1, le=ACCELERATORS_MAX)]
@@ -63,7 +63,7 @@ class NewClaim:
 
 @answer
 class Claim:
-    """An announced need. It stands until it is withdrawn or over."""
+    """Capacity that is claimed for the owner until the claim is withdrawn or over."""
 
     id: str
     pool_id: str
@@ -79,7 +79,7 @@ class Claim:
 
 @answer
 class ClaimList:
-    """A page of claims that are not over, the oldest first."""
+    """A page of claims that are not over, oldest first."""
 
     claims: list[Claim]
     next: str | None
@@ -87,7 +87,7 @@ class ClaimList:
 
 @answer
 class SampleFindings:
-    """What was noticed in samples; nothing was repaired without being counted here."""
+    """Irregularities in samples. Every repair is counted here."""
 
     rows: int
     duplicates: int
@@ -101,7 +101,7 @@ class SampleFindings:
 
 @answer
 class SamplesTaken:
-    """How many samples were taken, and how many expired because they were from before `kept_from`. `notes` are the findings
+    """How many samples were recorded, and how many expired because they were older than `kept_from`. `notes` are the findings
     in sentences."""
 
     pool_id: str
@@ -114,7 +114,7 @@ class SamplesTaken:
 
 @answer
 class DemandImport:
-    """A file that was imported as a pool's history: `samples` rows between two moments, until it is undone."""
+    """A file of `samples` rows that was imported as a pool's history. `undone_at` is when the import was undone, or null."""
 
     id: str
     pool_id: str
@@ -128,7 +128,7 @@ class DemandImport:
 
 @answer
 class DemandImportList:
-    """The imports of a pool, the newest first."""
+    """The imports of a pool, newest first."""
 
     imports: list[DemandImport]
     next: str | None
@@ -136,7 +136,7 @@ class DemandImportList:
 
 @answer
 class SampleAt:
-    """What a pool had and what its owner used and waited for at one moment, in accelerators."""
+    """A pool's capacity, and what its owner used and waited for at that time, in accelerators."""
 
     time: Moment
     capacity: float
@@ -146,7 +146,7 @@ class SampleAt:
 
 @answer
 class SampleHistory:
-    """A page of the samples of a pool, the newest first, `step_s` seconds apart where none is missing."""
+    """A page of a pool's samples, newest first, `step_s` seconds apart except for gaps."""
 
     pool_id: str
     step_s: int

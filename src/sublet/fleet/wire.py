@@ -1,4 +1,4 @@
-"""Pools and nodes as they cross the API."""
+"""Wire types of pools, accelerators and nodes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ REASON_MAX = 500
 
 @body
 class UnitService:
-    """Whether an accelerator is in service, and why not."""
+    """Whether an accelerator is in service. If it is not, `reason` says why."""
 
     in_service: Flag
     reason: Annotated[str, MaxLen(REASON_MAX), LINE] = ""
@@ -22,7 +22,7 @@ class UnitService:
 
 @answer
 class Pool:
-    """Accelerators of one kind in one place; watts and prices are exact decimals as text."""
+    """Accelerators of one generation at one site. Watts and prices are exact decimals as text."""
 
     id: str
     name: str
@@ -43,7 +43,7 @@ class Pool:
 
 @answer
 class PoolList:
-    """A page of the pools, by name."""
+    """A page of pools, by name."""
 
     pools: list[Pool]
     next: str | None
@@ -51,7 +51,7 @@ class PoolList:
 
 @answer
 class Unit:
-    """An accelerator, and why it is out of service if it is."""
+    """An accelerator. If it is out of service, `out_reason` says why."""
 
     id: str
     device: str
@@ -69,7 +69,7 @@ class UnitList:
 
 @answer
 class Node:
-    """A machine that serves this database; `state` is reachable or unreachable."""
+    """A machine that serves this database. `state` is `reachable` or `unreachable`."""
 
     id: str
     name: str
@@ -82,7 +82,7 @@ class Node:
 
 @answer
 class NodeList:
-    """A page of the nodes, the oldest first."""
+    """A page of nodes, oldest first."""
 
     nodes: list[Node]
     next: str | None

@@ -1,4 +1,4 @@
-"""Money as it crosses the API: credits, payments, budgets, profiles, invoices."""
+"""Wire types of credits, payments, budgets, billing profiles, prices and the books."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ ProfileText = Annotated[str, MaxLen(500), LINE]
 
 @body
 class NewCredit:
-    """A credit to give, once per `source_id`."""
+    """A credit to grant, once for each `source_id`."""
 
     organization_id: OrganizationId
     amount: Amount
@@ -56,7 +56,7 @@ class NewCredit:
 
 @body
 class NewPayment:
-    """Money received for an invoice."""
+    """A payment that was received for an invoice."""
 
     amount: Amount
     source_id: SourceId
@@ -64,7 +64,7 @@ class NewPayment:
 
 @body
 class MistakenPayment:
-    """A payment to take back, and why."""
+    """A payment to reverse, and the reason."""
 
     source_id: SourceId
     reason: Why
@@ -72,7 +72,7 @@ class MistakenPayment:
 
 @body
 class NewBudget:
-    """A budget to set up: `scope` is organization, project or key, the last two with their `scope_id`."""
+    """A budget to create. `scope` is `organization`, `project` or `key`. The last two need `scope_id`."""
 
     organization_id: OrganizationId
     limit: Amount
@@ -85,14 +85,14 @@ class NewBudget:
 
 @body
 class NewLimit:
-    """What a budget allows from now on."""
+    """The new limit of a budget."""
 
     limit: Amount
 
 
 @body
 class BillingProfile:
-    """What stands on invoices about the customer. `payment_days` stays as it is if left out; only the operator changes it."""
+    """The customer details on invoices. If `payment_days` is left out, it stays the same. Only the operator can change it."""
 
     legal_name: ProfileText = ""
     address: Annotated[str, MaxLen(500), LINES] = ""
@@ -112,7 +112,8 @@ class BillingProfile:
 
 @body
 class NewInvoice:
-    """An invoice on demand: for everything up to the end of `period`, as reviewed in the draft with `digest`."""
+    """An invoice to create on demand, for everything up to the end of `period`. With `digest`, the invoice must match the
+    draft that was reviewed."""
 
     organization_id: OrganizationId
     period: Annotated[str, MaxLen(7), LINE] = ""
@@ -121,7 +122,7 @@ class NewInvoice:
 
 @body
 class Dismissal:
-    """A waiting correction to put aside, and why."""
+    """A waiting correction to dismiss, and the reason."""
 
     source: Annotated[str, MaxLen(512), LINE]
     id: Annotated[str, MaxLen(256), LINE]
@@ -130,14 +131,14 @@ class Dismissal:
 
 @body
 class Reason:
-    """Why something is done."""
+    """The reason for an operation."""
 
     reason: Why
 
 
 @answer
 class Budget:
-    """At most `limit` in a period. A hard one refuses what would pass it; a soft one only raises alerts."""
+    """A spending limit for each period. A hard budget refuses anything above the limit. A soft budget only sends alerts."""
 
     id: str
     organization_id: str
@@ -152,7 +153,7 @@ class Budget:
 
 @answer
 class BudgetState(Budget):
-    """A budget with what was spent and is held in its present period."""
+    """A budget with what was spent and what is reserved (`held`) in the current period."""
 
     period_start: Moment
     spent: str
@@ -162,7 +163,7 @@ class BudgetState(Budget):
 
 @answer
 class BudgetList:
-    """A page of the budgets of an organization, the oldest first."""
+    """A page of an organization's budgets, oldest first."""
 
     budgets: list[BudgetState]
     next: str | None
@@ -170,14 +171,14 @@ class BudgetList:
 
 @answer
 class Balances:
-    """Balances by account; debit is positive. Exact decimals as text."""
+    """The balance of each account, as exact decimals. Debits are positive."""
 
     balances: dict[str, str]
 
 
 @answer
 class Profile:
-    """What stands on invoices about the customer."""
+    """The customer details on invoices."""
 
     legal_name: str
     address: str
@@ -197,7 +198,7 @@ class Profile:
 
 @answer
 class CreditState:
-    """A credit and what is left of it; `tax_mode` is empty where it is not money received in advance."""
+    """A credit and what is left of it. `tax_mode` is set only for money that was received in advance."""
 
     id: str
     organization_id: str
@@ -214,7 +215,7 @@ class CreditState:
 
 @answer
 class CreditList:
-    """A page of the credits of an organization, the oldest first."""
+    """A page of an organization's credits, oldest first."""
 
     credits: list[CreditState]
     next: str | None
@@ -222,7 +223,7 @@ class CreditList:
 
 @answer
 class RefusedEvent:
-    """An event that was not taken: its place in the batch, and why."""
+    """An event that was refused: its position in the batch, and the reason."""
 
     index: int
     source: str
@@ -234,7 +235,7 @@ class RefusedEvent:
 
 @answer
 class UsageTaken:
-    """How many events were taken, how many were there already, and which were refused."""
+    """How many events were recorded, how many were duplicates, and which were refused."""
 
     accepted: int
     duplicates: int
@@ -243,8 +244,8 @@ class UsageTaken:
 
 @answer
 class PriceBook:
-    """Prices, discounts and commitments by the form of their entries (docs/prices.md), the version of the book, and the unit of
-    each meter."""
+    """A price book: its version, prices, discounts and commitments as in its file (docs/ledger.md), and the unit of each
+    meter."""
 
     version: int
     units: dict[str, str]
@@ -256,7 +257,7 @@ class PriceBook:
 
 @answer
 class BookFinding:
-    """Something to look at in a price book: a gap, say, and where it is."""
+    """A finding in a price book, such as a gap, and where it is."""
 
     severity: str
     where: str
@@ -265,7 +266,7 @@ class BookFinding:
 
 @answer
 class PricesPublished:
-    """The version that holds from now on, and what was noticed in it."""
+    """The new version of the price book, and findings in it."""
 
     version: int
     findings: list[BookFinding]
@@ -274,7 +275,7 @@ class PricesPublished:
 
 @answer
 class ProofReport:
-    """Whether everything derived again from the raw events is what the books say, and what is not."""
+    """Whether the books match a recomputation from the raw events, and where they differ."""
 
     subject: str
     ok: bool
@@ -290,14 +291,14 @@ class ProofReport:
 
 @answer
 class LastProof(ProofReport):
-    """The newest proof that was kept."""
+    """The last proof that was stored."""
 
     proved_at: Moment
 
 
 @answer
 class WaitingEvent:
-    """An event that is not rated yet, and why."""
+    """An event that is not rated yet, and the reason."""
 
     code: str
     reason: str
@@ -308,7 +309,7 @@ class WaitingEvent:
 
 @answer
 class BooksHealth:
-    """How far rating is, the oldest events that wait, and the last proof."""
+    """How far rating has progressed, the oldest waiting events, and the last proof."""
 
     events: int
     rated_to: int
@@ -321,7 +322,7 @@ class BooksHealth:
 
 @answer
 class EventName:
-    """An event by its source and id."""
+    """The source and id of an event."""
 
     source: str
     id: str
@@ -329,7 +330,7 @@ class EventName:
 
 @answer
 class DismissedEvent:
-    """A correction that was put aside for good, and why."""
+    """A dismissed correction, and the reason."""
 
     transaction: int
     dismissed_at: Moment
@@ -343,7 +344,7 @@ class DismissedEvent:
 
 @answer
 class DismissedList:
-    """A page of what was put aside, the newest first."""
+    """A page of dismissed corrections, newest first."""
 
     dismissed: list[DismissedEvent]
     next: str | None
@@ -351,7 +352,7 @@ class DismissedList:
 
 @answer
 class Movement:
-    """A change of what is owed."""
+    """A change of what an organization owes."""
 
     transaction: int
     booked_at: Moment
@@ -363,7 +364,7 @@ class Movement:
 
 @answer
 class Statement:
-    """What an organization owed at the start of a month, what changed it, and what it owed at the end."""
+    """What an organization owed at the start of a month, every movement, and what it owed at the end."""
 
     organization_id: str
     name: str
@@ -377,8 +378,8 @@ class Statement:
 
 @answer
 class ReceivableList:
-    """A page of what each organization owes: in `total`, and for each age in days past due (`current`, `1-30`, …), less what is
-    owed back to it and pays no invoice yet (`unapplied`)."""
+    """A page of receivables by organization: the `total`, and the amount for each age in days past due (`current`, `1-30`, and
+    so on). What is owed to the customer and not yet applied to an invoice (`unapplied`) is subtracted."""
 
     receivables: list[dict[str, str]]
     next: str | None
@@ -386,7 +387,7 @@ class ReceivableList:
 
 @answer
 class PeriodsClosed:
-    """A month that was closed for every organization in whose time zone it is over, and the invoices made by this call."""
+    """A month that was closed for every organization in whose time zone it is over, and the invoices that this call created."""
 
     period: str
     closed_now: int
@@ -395,7 +396,7 @@ class PeriodsClosed:
 
 @answer
 class RatingReport:
-    """What a run of rating did."""
+    """The result of a rating run."""
 
     rated: int
     waiting: int
@@ -404,7 +405,8 @@ class RatingReport:
 
 @answer
 class RerateReport(RatingReport):
-    """What rerating a month did; `left` counts the events that keep their earlier price, and `left_events` are the first ones."""
+    """The result of rerating a month. `left` is the number of events that keep their earlier price, and `left_events` lists
+    the first of them."""
 
     left: int
     left_events: list[dict[str, str]]

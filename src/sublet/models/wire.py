@@ -1,4 +1,4 @@
-"""Managed models as they cross the API."""
+"""Wire types of managed models."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ PoolName = Annotated[str, MinLen(1), MaxLen(60), LINE]
 
 @body
 class NewDeployment:
-    """A model to offer on a pool, by its id or name, or on several (`pool_ids`), the preferred one first; the only one may be left
-    out. `scale` is the number of replicas on all of them together, null for automatic."""
+    """A model to deploy on a pool (`pool_id`, an id or a name) or on several (`pool_ids`), preferred pool first. If there is
+    only one pool, it can be left out. `scale` is the total number of replicas; null means automatic."""
 
     model: Annotated[str, MinLen(1), MaxLen(80), LINE]
     pool_id: Annotated[str, MaxLen(60), LINE] = ""
@@ -34,22 +34,22 @@ class NewDeployment:
 
 @body
 class Scale:
-    """How many replicas; null for automatic."""
+    """The number of replicas. Null means automatic."""
 
     replicas: Replicas | None = None
 
 
 @body
 class Placement:
-    """The pools that a deployed model is served on, by id or name, the preferred one first."""
+    """The pools of a deployed model, by id or name, preferred pool first."""
 
     pool_ids: Annotated[list[PoolName], MinLen(1), MaxLen(POOLS_MAX)]
 
 
 @answer
 class DeploymentState:
-    """A model on its pools, the preferred one first (which `pool_id` is); `scale` is the number of replicas that was asked for,
-    null for automatic."""
+    """A deployment of a model. `pool_id` is the preferred pool, and the first in `pool_ids`. `scale` is the requested number
+    of replicas; null means automatic."""
 
     id: str
     model: str
@@ -65,7 +65,7 @@ class DeploymentState:
 
 @answer
 class ReplicaTrouble:
-    """What a replica failed with, how often in a row, and since when."""
+    """A failure of a replica: what it was, how often it occurred in a row, and since when."""
 
     failures: int
     kind: str
@@ -77,7 +77,7 @@ class ReplicaTrouble:
 
 @answer
 class ReplicaState:
-    """An engine that serves a model. `lost_node` names the node of one that is `lost`: it does not answer."""
+    """An engine that serves a model. If its state is `lost`, `lost_node` is the node that does not respond."""
 
     id: str
     deployment_id: str
@@ -101,8 +101,8 @@ class ReplicaState:
 
 @answer
 class CatalogModel:
-    """A model of the catalog, with its deployment and replicas, and the class of service that they rent by; `ended` says why the
-    last one ended."""
+    """A model in the catalog, with its deployment, its replicas, and their class of service. `ended` is the reason why the
+    last deployment ended."""
 
     name: str
     engine: str
@@ -123,7 +123,7 @@ class CatalogModel:
 
 @answer
 class CatalogEntry:
-    """A model of the catalog as its file says it."""
+    """A model as defined in its catalog file."""
 
     name: str
     engine: str
@@ -147,7 +147,7 @@ class ModelsAdded:
 
 @answer
 class ModelFile:
-    """Where a model's file is on the node that answered; null for a model that is served elsewhere."""
+    """The path of a model's file on the node that answered. Null for a model that is served elsewhere."""
 
     model: str
     path: str | None
@@ -155,7 +155,7 @@ class ModelFile:
 
 @answer
 class ModelList:
-    """A page of the models of the catalog, by name."""
+    """A page of the models in the catalog, by name."""
 
     models: list[CatalogModel]
     next: str | None

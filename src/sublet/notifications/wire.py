@@ -1,4 +1,4 @@
-"""Subscriptions, deliveries and events as they cross the API."""
+"""Wire types of subscriptions, deliveries and events."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ Name = Annotated[str, MaxLen(120), LINE]
 
 @body
 class NewSubscription:
-    """Who is told of which events. `kinds` are names such as `lease.ready`, `lease.*`, or `*`; `subject` keeps to events about one
-    thing, such as a lease. `format` is the form of a webhook's body. The operator may name an organization; without one the
-    subscription is the operator's own."""
+    """A subscription to events. `kinds` are event types such as `lease.ready`, `lease.*` or `*`. With `subject`, only events
+    about that resource, such as a lease, are sent. `format` is the format of a webhook's body. The operator can name an
+    organization; without one, the subscription is the operator's own."""
 
     channel: Annotated[str, MaxLen(16), LINE] = "webhook"
     address: Annotated[str, MinLen(1), MaxLen(2_000), LINE]
@@ -32,7 +32,7 @@ class NewSubscription:
 
 @body
 class SubscriptionChange:
-    """What is left out stays. Enabling a subscription forgets its failures."""
+    """A change of a subscription. Fields that are left out stay the same. Enabling a subscription resets its failures."""
 
     kinds: Patterns | None = None
     enabled: Flag | None = None
@@ -41,15 +41,15 @@ class SubscriptionChange:
 
 @body
 class ConfirmAddress:
-    """Code from the confirmation e-mail."""
+    """The code from the confirmation email."""
 
     code: Annotated[str, MinLen(1), MaxLen(120), LINE]
 
 
 @answer
 class Subscription:
-    """Who is told of which events, and how. Without an organization it is the operator's. While it fails, `failing_since` says
-    since when. Until an e-mail address is `confirmed`, nothing is sent to it but the question."""
+    """A subscription to events. Without an organization, it is the operator's. `failing_since` is set while deliveries fail.
+    Until an email address is `confirmed`, it is sent only the confirmation."""
 
     id: str
     organization_id: str | None
@@ -70,7 +70,7 @@ class Subscription:
 
 @answer
 class SubscriptionSecret(Subscription):
-    """A subscription with its new secret, which is shown this once; null where the channel has none."""
+    """A subscription with its new secret, which is shown only once. It is null if the channel has no secret."""
 
     secret: str | None
 
@@ -85,14 +85,15 @@ class SubscriptionPage:
 
 @answer
 class TestSent:
-    """The id of the event that is sent as a test."""
+    """The id of the test event."""
 
     event_id: str
 
 
 @answer
 class Attempt:
-    """One try to deliver a message: `status` is what the receiver answered, `excerpt` the beginning of its answer."""
+    """An attempt to deliver a message. `status` is the HTTP status of the response, and `excerpt` is the beginning of its
+    body."""
 
     number: int
     at: Moment
@@ -104,7 +105,7 @@ class Attempt:
 
 @answer
 class Delivery:
-    """A message that tells of an event. Its state is `waiting`, `delivered` or `given_up`."""
+    """A message about an event. `state` is `waiting`, `delivered` or `given_up`."""
 
     id: str
     subscription_id: str
@@ -120,14 +121,14 @@ class Delivery:
 
 @answer
 class DeliveryLog(Delivery):
-    """A message with every attempt, the oldest first."""
+    """A message with every attempt, oldest first."""
 
     log: list[Attempt]
 
 
 @answer
 class DeliveryPage:
-    """A page of messages, the newest event first."""
+    """A page of messages, newest event first."""
 
     deliveries: list[DeliveryLog]
     next: str | None
@@ -135,7 +136,7 @@ class DeliveryPage:
 
 @answer
 class Event:
-    """What happened. `data` has the fields of its kind (docs/events.md); `sequence` grows from event to event."""
+    """An event. `data` has the fields of its type (docs/events.md). `sequence` increases from event to event."""
 
     id: str
     type: str
@@ -149,7 +150,7 @@ class Event:
 
 @answer
 class EventList:
-    """Events after a sequence number, the oldest first; `last` is the number to go on from."""
+    """Events after a sequence number, oldest first. Use `last` to request the next ones."""
 
     events: list[Event]
     last: int
@@ -157,7 +158,7 @@ class EventList:
 
 @answer
 class EventKind:
-    """A kind of event, whom it concerns, and the fields of its `data` with their types."""
+    """An event type, its audience, and the fields of its `data` with their types."""
 
     name: str
     audience: Literal["organization", "operator"]
@@ -169,6 +170,6 @@ class EventKind:
 
 @answer
 class EventKindList:
-    """Every kind of event that the caller may be told of, by name."""
+    """The event types that the caller can subscribe to, by name."""
 
     kinds: list[EventKind]

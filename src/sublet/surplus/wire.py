@@ -1,4 +1,4 @@
-"""What is on sale, the forecast and the record as they cross the API."""
+"""Wire types of the surplus ladder, the forecast, the record and the shadow trial."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from sublet.values.wire import answer
 
 @answer
 class WithheldUnits:
-    """Accelerators that are not on sale: how many, a stable code, and why in a sentence."""
+    """Accelerators that are not on sale: the count, a stable reason code, and a sentence that explains it."""
 
     count: int
     reason: str
@@ -17,7 +17,7 @@ class WithheldUnits:
 
 @answer
 class Offer:
-    """How many accelerators a class could sell for a window of `window_s` seconds, and why not more."""
+    """How many accelerators a class can sell for a window of `window_s` seconds, and why the rest is withheld."""
 
     pool_id: str
     class_: str
@@ -28,14 +28,15 @@ class Offer:
 
 @answer
 class Rung(Offer):
-    """A class and window of the ladder; `alone` is what it could sell if nothing firmer or longer were sold first."""
+    """An offer of the ladder. `alone` is its count if nothing firmer or longer were sold first."""
 
     alone: int
 
 
 @answer
 class Evidence:
-    """What the ladder rests on: the owner's use, the newest sample's age, the history, and the method."""
+    """The data behind the ladder: the owner's current use, the age of the newest sample, the length of the history, and the
+    method."""
 
     in_use: float | None
     sample_age_s: float | None
@@ -46,8 +47,9 @@ class Evidence:
 
 @answer
 class PromiseState:
-    """What one kind of promise has earned on a pool: `supports` may be promised at once. `within` is the deadline in hours of
-    an order that may be paused, null for a window that can't be taken back. `state` is earning, open, full or stopped."""
+    """The track record of one kind of promise on a pool. `supports` is the number that may be promised at once. `within` is
+    the deadline, in hours, of an order that can be paused; null for a window that can't be reclaimed. `state` is `earning`,
+    `open`, `full` or `stopped`."""
 
     class_: str
     hours: int
@@ -70,8 +72,8 @@ class PromiseState:
 
 @answer
 class OrderOnSale:
-    """How many accelerators could be promised `hours` of service each within `within` hours, each kind as if it were the only one,
-    and what limits it."""
+    """How many accelerators can be promised `hours` of service each within `within` hours if nothing else is sold, and what
+    limits the number."""
 
     class_: str
     hours: int
@@ -82,7 +84,7 @@ class OrderOnSale:
 
 @answer
 class SurplusLadder:
-    """Everything that a pool has on sale, from the firmest and longest window down."""
+    """Everything that a pool has on sale, firmest and longest windows first."""
 
     pool_id: str
     at: Moment
@@ -98,7 +100,8 @@ class SurplusLadder:
 
 @answer
 class PeakQuantile:
-    """The highest demand at one quantile, null with `why` where there is too little history; it held in `held` of `checks`."""
+    """One quantile of the peak demand. If the history is too short, it is null, and `why` explains. The quantile held in
+    `held` of `checks` past forecasts."""
 
     quantile: float
     accelerators: float | None
@@ -109,7 +112,7 @@ class PeakQuantile:
 
 @answer
 class HorizonForecast:
-    """The highest demand within `horizon_s` seconds, at each quantile."""
+    """Quantiles of the peak demand within `horizon_s` seconds."""
 
     horizon_s: int
     quantiles: list[PeakQuantile]
@@ -117,7 +120,7 @@ class HorizonForecast:
 
 @answer
 class DemandForecast:
-    """The owner's demand as it is and as it is forecast, in accelerators."""
+    """The owner's current and forecast demand, in accelerators."""
 
     pool_id: str
     at: Moment
@@ -129,7 +132,7 @@ class DemandForecast:
 
 @answer
 class Survival:
-    """The share of windows that still ran after so many seconds."""
+    """The share of windows that were still running after `after_s` seconds."""
 
     after_s: int
     share: float | None
@@ -137,7 +140,7 @@ class Survival:
 
 @answer
 class RecordFigures:
-    """What became of the promises of one class and window length."""
+    """The outcomes of promises of one class and window length."""
 
     class_: str
     window_s: int
@@ -166,7 +169,7 @@ class RecordFigures:
 
 @answer
 class LeaseFigures:
-    """What became of leases since a moment."""
+    """The outcomes of leases since `since`."""
 
     since: Moment
     figures: list[RecordFigures]
@@ -174,7 +177,7 @@ class LeaseFigures:
 
 @answer
 class ShadowFigures:
-    """What would have become of everything that was on sale, tried on paper."""
+    """The outcomes in the shadow: everything on sale, as if it had been sold."""
 
     since: Moment | None
     until: Moment | None
@@ -199,7 +202,7 @@ class TuningState:
 
 @answer
 class PoolRecord:
-    """What a pool promised against what happened."""
+    """What a pool promised, compared with what happened."""
 
     pool_id: str
     pool: str
@@ -213,7 +216,7 @@ class PoolRecord:
 
 @answer
 class RecordList:
-    """A page of the record of each pool."""
+    """A page of the records of pools."""
 
     pools: list[PoolRecord]
     next: str | None
@@ -221,7 +224,7 @@ class RecordList:
 
 @answer
 class TrialWindow:
-    """What would have become of windows of one length."""
+    """The outcomes of simulated windows of one length."""
 
     started: int
     honored: int
@@ -235,7 +238,7 @@ class TrialWindow:
 
 @answer
 class TrialBreak:
-    """An hour in which accelerators would have been taken back."""
+    """An hour in which accelerators would have been reclaimed."""
 
     at: Moment
     accelerators: int
@@ -243,8 +246,8 @@ class TrialBreak:
 
 @answer
 class ShadowTrial:
-    """What selling a pool would have come to: windows and `broken_over_expected` are by length, such as `4h`; `reclaims` are the
-    largest of the `reclaim_hours` hours in which something would have been taken back."""
+    """The result of selling a pool in simulation. `windows` and `broken_over_expected` are by length, such as `4h`. `reclaims`
+    are the largest of the `reclaim_hours` hours with a reclaim."""
 
     pool: str
     since: Moment
@@ -264,7 +267,7 @@ class ShadowTrial:
 
 @answer
 class PoolLeftOut:
-    """A pool that has too little history, and why."""
+    """A pool without enough history for a trial, and the reason."""
 
     pool: str
     why: str

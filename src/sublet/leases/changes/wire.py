@@ -1,4 +1,4 @@
-"""Changes of leases as they cross the API."""
+"""Wire types of lease changes."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from sublet.values.wire import LINE, Price, Whole, answer, body
 
 @body
 class NewLeaseChange:
-    """One change of a lease: another `end`; fewer `accelerators` from `at` on (now if left out), without `devices` (the last ones if
-    left out); or another `project` of the organization (empty for none).
+    """A change of a lease: another `end`, fewer `accelerators`, or another `project` of the organization (empty for none).
+    Accelerators are given back at `at` (now by default): those in `devices`, or the last ones.
 
-    With `max_price_per_accelerator_hour`, an extension that costs more per accelerator-hour is refused.
+    With `max_price_per_accelerator_hour`, an extension at a higher price is refused.
     """
 
     end: Moment | None = None
@@ -28,7 +28,7 @@ class NewLeaseChange:
 
 @body
 class NewLabel:
-    """One label: a key, which a lease has once, and its value, in any script."""
+    """A label: a key, unique within the lease, and a value. Both may be in any script."""
 
     key: Annotated[str, MinLen(1), MaxLen(40), LINE]
     value: Annotated[str, MaxLen(80), LINE] = ""
@@ -36,7 +36,7 @@ class NewLabel:
 
 @body
 class NewLeaseName:
-    """What a lease is called: a name (empty for none) and all of its labels. What is left out stays as it is."""
+    """The name of a lease (empty for none) and all of its labels. Fields that are left out stay the same."""
 
     name: Annotated[str, MaxLen(80), LINE] | None = None
     labels: Annotated[list[NewLabel], MaxLen(16)] | None = None
@@ -44,7 +44,7 @@ class NewLeaseName:
 
 @answer
 class LeaseName:
-    """A lease's name and labels."""
+    """The name and labels of a lease."""
 
     lease_id: str
     name: str
@@ -53,8 +53,9 @@ class LeaseName:
 
 @answer
 class LeaseChange:
-    """A change and what it comes to: the price of the time that comes (`costs`) and goes (`saves`), and the `fee` for giving it back.
-    `restarts`: what runs on the lease ends then, and its home directory stays. Amounts are exact decimals as text."""
+    """A change of a lease and its price: `costs` for added time, `saves` for time that is given back, and the `fee` for giving
+    it back. If `restarts` is true, running programs are stopped, but the home directory is kept. Amounts are exact decimals as
+    text."""
 
     kind: str
     lease_id: str
@@ -75,8 +76,8 @@ class LeaseChange:
 
 @answer
 class GiveBackRule:
-    """What time that is given back costs: nothing if it begins `free_s` or more from then, else `ratio` of its price.
-    `free_until`: until when all of it can be given back for nothing; null for always."""
+    """The price of time that is given back. It is free if the time begins at least `free_s` seconds later, or else costs
+    `ratio` of its price. Until `free_until`, the whole lease can be given back for free; null means always."""
 
     free_s: int
     ratio: str
@@ -86,7 +87,7 @@ class GiveBackRule:
 
 @answer
 class PriceStep:
-    """From `start` on an accelerator-hour costs so much."""
+    """The price per accelerator-hour from `start` on."""
 
     start: Moment
     price_per_accelerator_hour: str

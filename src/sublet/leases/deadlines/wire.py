@@ -1,4 +1,4 @@
-"""Hours of service by a deadline as they cross the API."""
+"""Wire types of service by a deadline."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from sublet.values.wire import answer
 
 @answer
 class QuotedDeadline:
-    """`service_s` seconds of service by the quote's end. It begins at `latest_start` at the latest; on the share `likely` of the
-    paths that the forecast calls possible all that is promised ends in time."""
+    """`service_s` seconds of service before the quote's end, starting at `latest_start` at the latest. `likely` is the share
+    of forecast paths on which everything that is promised is delivered in time."""
 
     service_s: int
     latest_start: Moment
@@ -18,8 +18,8 @@ class QuotedDeadline:
 
 @answer
 class LeaseDeadline:
-    """`delivered_s` of `service_s` seconds are metered; the rest has to run from `latest_start` on at the latest. The lease runs, or
-    waits, `since` then, and was paused `pauses` times."""
+    """The progress of a lease with a deadline: `delivered_s` of `service_s` seconds are metered. Service must resume by
+    `latest_start`. The lease has been running or waiting since `since`, and has been paused `pauses` times."""
 
     service_s: int
     delivered_s: int

@@ -1,4 +1,4 @@
-"""Images as they cross the API."""
+"""Wire types of images."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from sublet.values.wire import LINE, Whole, answer, body
 
 @body
 class NewImage:
-    """An image that is going to be sent: a tar of a root file system (plain, or compressed with gzip, bzip2, xz or zstd), an OCI
-    layout in a tar, or what `docker save` writes. `sha256` is that of the file, of `size_bytes` bytes."""
+    """An image to upload: a tar of a root file system (plain, or compressed with gzip, bzip2, xz or zstd), a tar of an OCI
+    layout, or the output of `docker save`. `size_bytes` and `sha256` are those of the file."""
 
     name: Annotated[str, MinLen(1), MaxLen(60), LINE]
     size_bytes: Annotated[Whole, Interval(ge=1, le=1 << 50)]
@@ -22,8 +22,9 @@ class NewImage:
 
 @answer
 class Image:
-    """A root file system for leases. `digest` names its contents: the digest of its OCI manifest, else that of the file.
-    `state`: uploading, importing, ready, failed, removing. One that is `shared` is the operator's, for everybody."""
+    """A root file system for leases. `digest` identifies its contents: the digest of its OCI manifest, or else of the file.
+    `state` is `uploading`, `importing`, `ready`, `failed` or `removing`. A `shared` image belongs to the operator and can be
+    used by all organizations."""
 
     id: str
     organization_id: str
@@ -46,7 +47,7 @@ class Image:
 
 @answer
 class ImagePage:
-    """A page of images, the newest first."""
+    """A page of images, newest first."""
 
     images: list[Image]
     next: str | None

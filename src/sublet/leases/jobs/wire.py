@@ -1,4 +1,4 @@
-"""Jobs as they cross the API."""
+"""Wire types of jobs."""
 
 from __future__ import annotations
 
@@ -14,13 +14,15 @@ _DURATION_S_MAX = 3 * 366 * 24 * 3600
 
 @body
 class JobRequest:
-    """A command on a lease, quoted and accepted in one step. What describes the lease is as in a quote;
-    `max_price_per_accelerator_hour` refuses it where it would cost more.
+    """A command to run on a lease of its own, quoted and accepted in one step. The fields of the lease are those of a quote. If
+    the price is above `max_price_per_accelerator_hour`, the job is refused.
 
-    `command` is a program and its arguments; it runs in the home directory, with volumes at /volumes/NAME. An exit other than 0 is
-    tried again up to `retries` times. `grace_s` before the lease is paused or over, the command gets SIGTERM. `array` makes one job
-    for each index, all or none, which each finds in SUBLET_ARRAY_INDEX. `ssh_public_keys` may log in while it runs; nobody if
-    left out.
+    `command` is a program with its arguments. It runs in the home directory, with volumes at /volumes/NAME. If it exits with a
+    status other than 0, it is retried up to `retries` times. It gets SIGTERM `grace_s` seconds before the lease is paused or
+    ends.
+
+    `array` makes a job for each index, all or none; each job finds its index in SUBLET_ARRAY_INDEX. `ssh_public_keys` may log in
+    while the job runs; by default, nobody may.
     """
 
     command: Annotated[list[Annotated[str, MaxLen(32_768)]], MinLen(1), MaxLen(256)]
@@ -46,7 +48,7 @@ class JobRequest:
 
 @answer
 class JobExit:
-    """An attempt that ended by itself; 128 + N for signal N."""
+    """An attempt that ended by itself. The code is 128 + N for signal N."""
 
     attempt: int
     code: int
@@ -55,8 +57,8 @@ class JobExit:
 
 @answer
 class Job:
-    """A command that a lease runs. `state`: waiting, starting, running, paused; succeeded, failed, canceled; or stopped, if the lease
-    was over before the command ended (`end_reason` says why)."""
+    """A command that a lease runs. `state` is `waiting`, `starting`, `running`, `paused`, `succeeded`, `failed` or `canceled`,
+    or `stopped` if the lease ended before the command did. `end_reason` says why."""
 
     id: str
     organization_id: str
@@ -83,7 +85,7 @@ class Job:
 
 @answer
 class SubmittedJobs:
-    """The jobs that one request is about; `array_id` names them together."""
+    """The jobs of one request. `array_id` identifies all jobs of an array."""
 
     jobs: list[Job]
     array_id: str | None
@@ -91,7 +93,7 @@ class SubmittedJobs:
 
 @answer
 class JobPage:
-    """A page of jobs, the newest first."""
+    """A page of jobs, newest first."""
 
     jobs: list[Job]
     next: str | None
@@ -99,8 +101,8 @@ class JobPage:
 
 @answer
 class JobLog:
-    """A part of what a job has printed. It begins at `offset`, later than asked for where the oldest part is no longer kept; ask again
-    with `next`. `complete`: nothing more will come."""
+    """A part of a job's output. `offset` is where it begins, which is later than requested if older output was dropped.
+    Request the next part with `next`. If `complete` is true, there is no more output."""
 
     text: str
     offset: int

@@ -1,4 +1,4 @@
-"""Maintenance as it crosses the API."""
+"""Wire types of maintenance."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from sublet.values.wire import LINE, Flag, Whole, answer, body
 
 @body
 class NewMaintenance:
-    """Accelerators of a pool that are away from `start` (now if left out) to `end`; all of the pool where `accelerators` is left out.
+    """A maintenance window: `accelerators` of a pool (by default, all of them) are unavailable from `start` (now by default) to
+    `end`.
 
-    Leases in the way get notice and the credit of their class. `force` breaks firm leases, too.
+    Affected leases get notice and the credit of their class. With `force`, firm leases can be broken.
     """
 
     pool: Annotated[str, MinLen(1), MaxLen(60), LINE]
@@ -28,7 +29,8 @@ class NewMaintenance:
 
 @answer
 class Maintenance:
-    """A window of maintenance; `state` is planned, active, over or canceled. `reclaim_id` is the order that took back leases."""
+    """A maintenance window. `state` is `planned`, `active`, `over` or `canceled`. `reclaim_id` is the reclaim that ended
+    leases for it."""
 
     id: str
     pool_id: str
@@ -45,7 +47,7 @@ class Maintenance:
 
 @answer
 class MaintenanceCredit:
-    """What is owed to tenants in one currency. An exact decimal as text."""
+    """The credits owed to tenants in one currency, as an exact decimal."""
 
     currency: str
     amount: str
@@ -53,7 +55,8 @@ class MaintenanceCredit:
 
 @answer
 class MaintenancePlan:
-    """A window, the leases that end early for it, and what is owed for them; `short` is what firm leases hold."""
+    """A maintenance window, the leases that it ends early, and the credits owed for them. `short` is the number of
+    accelerators that firm leases keep."""
 
     maintenance: Maintenance
     takes_back: list[Victim]
@@ -64,7 +67,7 @@ class MaintenancePlan:
 
 @answer
 class StatedMaintenance:
-    """Maintenance that the settings of a pool state; it is changed there."""
+    """A maintenance window from the settings of a pool. It can be changed only there."""
 
     pool_id: str
     accelerators: int
@@ -75,14 +78,14 @@ class StatedMaintenance:
 
 @answer
 class StatedMaintenances:
-    """All that the settings of the asked pools state."""
+    """All maintenance windows in the settings of the selected pools."""
 
     windows: list[StatedMaintenance]
 
 
 @answer
 class MaintenancePage:
-    """A page of windows, the newest first, and those that the settings state, on every page."""
+    """A page of maintenance windows, newest first. Every page includes the windows from the settings."""
 
     maintenance: list[Maintenance]
     stated: StatedMaintenances

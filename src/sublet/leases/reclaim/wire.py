@@ -1,4 +1,4 @@
-"""Reclaims as they cross the API."""
+"""Wire types of reclaims."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from sublet.values.wire import answer
 
 @answer
 class MoveOfLease:
-    """A lease under notice goes on in the pool `pool_id` from `at` on, where its accelerators are held for it."""
+    """A planned move: at `at`, a lease under notice continues in the pool `pool_id`, which holds accelerators for it."""
 
     pool_id: str
     at: Moment
@@ -16,7 +16,7 @@ class MoveOfLease:
 
 @answer
 class MoveMade:
-    """A lease went on in another pool."""
+    """A move of a lease to another pool."""
 
     from_pool_id: str
     to_pool_id: str
@@ -25,8 +25,8 @@ class MoveMade:
 
 @answer
 class Victim:
-    """Who gives capacity back, when, and what it costs: a lease (`lease_id`) or a replica (`replica_id`, `model`). With `move_to`, the
-    id of a pool, the lease goes on there instead of ending."""
+    """A lease (`lease_id`) or a replica (`replica_id`, `model`) that gives capacity back: when, and at what cost. If `move_to`
+    names a pool, the lease moves there instead of ending."""
 
     kind: str
     class_: str
@@ -50,7 +50,8 @@ class Victim:
 
 @answer
 class ReclaimPreview:
-    """Whom a reclaim would take capacity from; `short` is what can't be freed in time. Amounts are exact decimals as text."""
+    """What a reclaim would end. `short` is the number of accelerators that can't be freed in time. Amounts are exact decimals
+    as text."""
 
     pool_id: str
     needed: int
@@ -63,14 +64,14 @@ class ReclaimPreview:
 
 @answer
 class ReclaimCarriedOut(ReclaimPreview):
-    """The plan of a reclaim that stands; `id` withdraws it."""
+    """The plan of a reclaim in force. `id` is needed to withdraw it."""
 
     id: str
 
 
 @answer
 class Reclaim:
-    """What the owner took back, and the plan by which it was freed."""
+    """A reclaim and its plan."""
 
     id: str
     pool_id: str
@@ -86,8 +87,8 @@ class Reclaim:
 
 @answer
 class OwnerWaits:
-    """What a team waited for on a pool on one day of UTC, or, without a team, the pool's own demand: how many waits began, the
-    seconds of all of them, and accelerators times seconds."""
+    """How long the work of a team waited for a pool on one day (UTC): the number of waits, their total seconds, and their
+    accelerator-seconds. Without a team, it is the demand of the pool itself."""
 
     pool_id: str
     day: str
@@ -99,7 +100,7 @@ class OwnerWaits:
 
 @answer
 class OwnerWaitsPage:
-    """A page of days on which the owner's own work waited, the newest day first."""
+    """A page of days on which the owner's work waited, newest first."""
 
     owner_waits: list[OwnerWaits]
     next: str | None
@@ -107,7 +108,7 @@ class OwnerWaitsPage:
 
 @answer
 class ReclaimList:
-    """A page of reclaims, the newest first."""
+    """A page of reclaims, newest first."""
 
     reclaims: list[Reclaim]
     next: str | None

@@ -1,4 +1,4 @@
-"""Volumes as they cross the API."""
+"""Wire types of volumes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sublet.values.wire import LINE, Whole, answer, body
 
 @body
 class NewVolume:
-    """A volume on the machine of a pool, of `size_mib` MiB. In a lease it is the directory /volumes/NAME."""
+    """A volume of `size_mib` MiB on the machine of a pool. A lease mounts it at /volumes/NAME."""
 
     name: Annotated[str, MinLen(1), MaxLen(40), LINE]
     size_mib: Annotated[Whole, Interval(ge=16, le=16 << 20)]
@@ -21,7 +21,7 @@ class NewVolume:
 
 @answer
 class Volume:
-    """A disk of an organization that outlives its leases; `lease_id` is the lease that has it."""
+    """A disk of an organization that outlives leases. `lease_id` is the lease that uses it."""
 
     id: str
     organization_id: str
@@ -37,7 +37,7 @@ class Volume:
 
 @answer
 class VolumePage:
-    """A page of volumes, the newest first."""
+    """A page of volumes, newest first."""
 
     volumes: list[Volume]
     next: str | None

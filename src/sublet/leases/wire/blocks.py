@@ -17,10 +17,10 @@ BlockReason = Annotated[str, MaxLen(500), LINES]
 
 @body
 class NewBlock:
-    """What the owner puts up for sale, up to three years: `start` (now if left out) to `end`.
+    """A part of a pool to put up for sale, from `start` (now by default) to `end`, for at most three years.
 
-    With `to_organization` all of it is sold at once, at `price_per_accelerator_hour` (the price book's if left out), to those
-    `ssh_public_keys`: block and lease are made together or not at all.
+    With `to_organization`, the whole block is sold at once, at `price_per_accelerator_hour` (by default, the price in the price
+    book). The `ssh_public_keys` may log in. If the lease can't be made, neither is the block.
     """
 
     pool: Annotated[str, MinLen(1), MaxLen(60), LINE]
@@ -36,7 +36,8 @@ class NewBlock:
 
 @body
 class NewBlockChange:
-    """One change of a block: its size, its start or end, its minimum price, or its withdrawal. `force` breaks sold leases."""
+    """A change of a block: its size, start, end or minimum price, or its withdrawal. With `force`, leases that were sold from
+    it can be broken."""
 
     accelerators: BlockAccelerators | None = None
     start: Moment | None = None
@@ -49,7 +50,7 @@ class NewBlockChange:
 
 @answer
 class Block:
-    """A part of a pool that the owner sells by its own decision, whatever its demand does."""
+    """A part of a pool that the owner sells by its own decision, independent of the demand forecast."""
 
     id: str
     pool_id: str
@@ -66,7 +67,7 @@ class Block:
 
 @answer
 class BlockMade(Block):
-    """A new block, and the lease of all of it where it was sold at once. `notes` say what its owner should know."""
+    """A new block and, if it was sold at once, its lease. `notes` are warnings for the owner."""
 
     lease: Lease | None
     notes: list[str]
@@ -86,7 +87,7 @@ class BlockLease:
 
 @answer
 class BlockSpan:
-    """How much of a block is sold over a span of it."""
+    """How many accelerators of a block are sold and unsold from `start` to `end`."""
 
     start: Moment
     end: Moment
@@ -96,7 +97,7 @@ class BlockSpan:
 
 @answer
 class BlockHistory:
-    """What a block became, when, by whom and why."""
+    """The state of a block after a change: when, by whom, and why."""
 
     number: int
     kind: str
@@ -111,7 +112,7 @@ class BlockHistory:
 
 @answer
 class BlockDetail(Block):
-    """A block with its leases, how much of it is sold when, and its history, the oldest change first."""
+    """A block with its leases, its schedule of sold accelerators, and its history, oldest change first."""
 
     sold: int
     leases: list[BlockLease]
@@ -121,7 +122,7 @@ class BlockDetail(Block):
 
 @answer
 class BlockPage:
-    """A page of blocks, the newest first, without their histories; `next` is `after` of the next page, null on the last."""
+    """A page of blocks without their histories, newest first. `next` is the `after` of the next page, null on the last one."""
 
     blocks: list[BlockDetail]
     next: str | None
@@ -129,7 +130,7 @@ class BlockPage:
 
 @answer
 class CreditOwed:
-    """What is owed to tenants in one currency. An exact decimal as text."""
+    """The credits owed to tenants in one currency, as an exact decimal."""
 
     currency: str
     amount: str
@@ -137,7 +138,7 @@ class CreditOwed:
 
 @answer
 class BlockChanged:
-    """A block after a change, and the sold leases that the change breaks, with what is owed for them."""
+    """A block after a change, the leases that the change breaks, and the credits owed for them."""
 
     block: Block
     kind: str
@@ -148,8 +149,8 @@ class BlockChanged:
 
 @answer
 class BlockCost:
-    """What a block of one size and length would have displaced of the owner's work, in accelerator-hours, at 50, 90 and 99 %
-    of spans; null where history is too short to say. `basis`: observed, weeks, or unknown."""
+    """The owner's work that a block of this size and length would have displaced, in accelerator-hours, at the 50th, 90th and
+    99th percentile of past windows. Null if the history is too short. `basis` is `observed`, `weeks` or `unknown`."""
 
     accelerators: int
     days: int
@@ -164,7 +165,7 @@ class BlockCost:
 
 @answer
 class BlockAdvice:
-    """What blocks would have cost a pool's owner, by its history."""
+    """What blocks would have cost the owner of a pool, based on the pool's history."""
 
     pool_id: str
     pool: str

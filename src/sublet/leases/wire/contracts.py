@@ -1,4 +1,4 @@
-"""Quotes and leases, and what the owner does with them, as they cross the API."""
+"""Wire types of quotes, leases, classes, quarantine and plans."""
 
 from __future__ import annotations
 
@@ -23,18 +23,21 @@ Reason = Annotated[str, MinLen(1), MaxLen(500), LINES]
 
 @body
 class NewQuote:
-    """What a customer asks for: a pool or a generation; `start` (now if left out); `end` or `duration_s`. `class`: one of
-    `GET /v1/classes`, the operator's default if left out.
+    """A request for a quote. Name a pool or a generation. `start` is now by default. Give `end` or `duration_s`. `class` is one
+    of `GET /v1/classes`; by default, the operator's default class.
 
-    `network` names the allow lists whose hosts the lease may reach (`GET /v1/networks`), none if left out; `volumes` those of your
-    volumes that it is to have, by id or name; `image` the one to run on (`GET /v1/images`), this machine's programs if left out.
+    `network` lists the allow lists of the lease (`GET /v1/networks`); by default, none. `volumes` lists your volumes to attach,
+    by id or name. `image` is the image to run on (`GET /v1/images`); by default, the programs of the machine.
 
-    `on_failure` says what becomes of the lease when an accelerator fails and no equal one is free: `shrink` goes on with
-    fewer at a lower price, `replace` ends it with credit; `end` ends it even where an equal one is free.
-    `on_reclaim` says what becomes of it when the owner needs the accelerators: `end` ends it with credit; `move` lets it go on in
-    another pool of its generation that has room, with its home directory, at the same price, after a restart.
-    With `finish_by`, the window of `duration_s` starts as early after `start` as it can be sold, and is over by then.
-    For a class that is sold by a deadline: `service_s` seconds of service of each accelerator by `end`; no `start`, `duration_s`.
+    `on_failure` applies if an accelerator fails. `shrink` replaces it if an equal one is free, or else continues with fewer
+    accelerators at a lower price. `replace` also replaces it, or else ends the lease with a credit. `end` always ends the lease.
+
+    `on_reclaim` applies if the owner reclaims the accelerators. `end` ends the lease with a credit. `move` restarts it in another
+    pool of the same generation with enough capacity, with its home directory and at the same price.
+
+    With `finish_by`, a window of `duration_s` starts as soon after `start` as capacity allows, and ends by that time. In a class
+    that is sold by a deadline, `service_s` is the seconds of service of each accelerator until `end`; leave out `start` and
+    `duration_s`.
     """
 
     accelerators: Annotated[Whole, Interval(ge=1, le=ACCELERATORS_PER_LEASE_MAX)] = 1
@@ -55,7 +58,7 @@ class NewQuote:
 
 @body
 class NewLease:
-    """A quote to accept, and the public keys that may log in."""
+    """The quote to accept, and the public keys that may log in."""
 
     quote_id: Annotated[str, MaxLen(40), LINE]
     ssh_public_keys: Annotated[list[Annotated[str, MaxLen(16_384), LINES]], MinLen(1), MaxLen(AUTHORIZED_KEYS_MAX)]
@@ -63,14 +66,15 @@ class NewLease:
 
 @body
 class NewSshKeys:
-    """The public keys that may log in from now on, all of them."""
+    """All public keys that may log in from now on."""
 
     ssh_public_keys: Annotated[list[Annotated[str, MaxLen(16_384), LINES]], MinLen(1), MaxLen(AUTHORIZED_KEYS_MAX)]
 
 
 @body
 class NewReclaim:
-    """What the owner takes back: `start` (now if left out); `end` or `duration_s`; `force` breaks firm leases too."""
+    """Capacity to reclaim for the owner, from `start` (now by default) until `end` or for `duration_s`. With `force`, firm
+    leases can be broken."""
 
     pool: Annotated[str, MaxLen(60), LINE]
     accelerators: Annotated[Whole, Interval(ge=1, le=1_000_000)]
@@ -83,16 +87,16 @@ class NewReclaim:
 
 @body
 class Release:
-    """Why an accelerator in quarantine is clean."""
+    """The reason why an accelerator in quarantine is considered clean."""
 
     reason: Reason
 
 
 @answer
 class ClassOfService:
-    """The terms of a class. `take_back` is never, notice, at_once or pause; the class with the lowest `strictness` is reclaimed
-    first. `price_ratio` multiplies the pool's price; `credit_ratio` is the credit at reclaim as a share of the undelivered
-    rest, and a lease reclaimed within `free_s` seconds costs nothing."""
+    """The terms of a class. `take_back` is `never`, `notice`, `at_once` or `pause`. The class with the lowest `strictness` is
+    reclaimed first. `price_ratio` multiplies the pool's price. `credit_ratio` is the share of the undelivered rest that is
+    credited when a lease is reclaimed. A lease that is reclaimed within `free_s` seconds is free."""
 
     name: str
     description: str
@@ -108,7 +112,7 @@ class ClassOfService:
 
 @answer
 class ClassList:
-    """The classes of service on sale, the strictest first; `default` is that of a quote that names none."""
+    """The classes of service on sale, strictest first. `default` applies to quotes that name no class."""
 
     classes: list[ClassOfService]
     default: str
@@ -116,7 +120,7 @@ class ClassList:
 
 @answer
 class VolumeOfLease:
-    """A volume that a lease has, as the directory /volumes/NAME."""
+    """A volume that is attached to a lease, at /volumes/NAME."""
 
     id: str
     name: str
@@ -124,7 +128,7 @@ class VolumeOfLease:
 
 @answer
 class AllowList:
-    """Hosts that a lease may reach; `open` says whether one of yours may ask for it, in one class at least."""
+    """Hosts that a lease may reach. `open` is true if your organization may request this list in at least one class."""
 
     name: str
     hosts: list[str]
@@ -133,14 +137,14 @@ class AllowList:
 
 @answer
 class AllowLists:
-    """The allow lists that a lease can be given, by name."""
+    """The allow lists that leases can use, by name."""
 
     networks: list[AllowList]
 
 
 @answer
 class Quote:
-    """A fixed price until `expires_at`; until `held_until` the capacity is held too. Amounts are exact decimals as text."""
+    """A price that is fixed until `expires_at`. The capacity is held until `held_until`. Amounts are exact decimals as text."""
 
     id: str
     pool_id: str
@@ -168,7 +172,7 @@ class Quote:
 
 @answer
 class QuoteList:
-    """A page of quotes that can still be accepted, the newest first."""
+    """A page of quotes that can still be accepted, newest first."""
 
     quotes: list[Quote]
     next: str | None
@@ -176,7 +180,7 @@ class QuoteList:
 
 @answer
 class Ssh:
-    """Where and as whom to log in, and the host key to expect."""
+    """The SSH address, user name, and expected host key of a lease."""
 
     host: str
     port: int
@@ -187,7 +191,7 @@ class Ssh:
 
 @answer
 class SshKeys:
-    """The public keys that may log in to a lease, each a line as in authorized_keys."""
+    """The public keys that may log in to a lease, as lines of an authorized_keys file."""
 
     lease_id: str
     ssh_public_keys: list[str]
@@ -195,10 +199,12 @@ class SshKeys:
 
 @answer
 class Lease:
-    """Accelerators that an organization holds for a window. `reclaim_at` is when they are taken back, if they are;
-    `reclaim_origin` is `engine` where the cluster does so by itself, and `turn` where a lease with a deadline makes room for
-    others. `doors` are all SSH doors of a lease over several nodes;
-    `fenced` says whether the cluster keeps its capacity: asserted, or broken and why; null where there is no cluster."""
+    """Accelerators that an organization leases for a window.
+
+    `reclaim_at` is when they are reclaimed, or null. `reclaim_origin` is `engine` if the cluster itself preempts the lease, and
+    `turn` if a lease with a deadline makes room for others. `doors` lists every SSH address of a lease on several nodes. `fenced`
+    says whether the cluster reserves the capacity: `asserted`, or broken with the reason, or null without a cluster.
+    """
 
     id: str
     organization_id: str
@@ -261,7 +267,7 @@ class Transition:
 
 @answer
 class LeaseDetail(Lease):
-    """A lease with who may log in and every change of its state, the oldest first."""
+    """A lease with its public keys and every change of its state, oldest first."""
 
     ssh_public_keys: list[str]
     history: list[Transition]
@@ -269,7 +275,7 @@ class LeaseDetail(Lease):
 
 @answer
 class LeasePage:
-    """A page of leases, the newest first."""
+    """A page of leases, newest first."""
 
     leases: list[Lease]
     next: str | None
@@ -284,7 +290,7 @@ class LeaseList:
 
 @answer
 class QuarantinedUnit:
-    """An accelerator that is out of sale until what a lease left on it is proved gone."""
+    """An accelerator that is not sold until everything that a lease left on it is proved gone."""
 
     id: str
     pool_id: str
@@ -302,7 +308,7 @@ class Quarantine:
 
 @answer
 class PlanStep:
-    """One thing to do: to what, why, and from when (null: now)."""
+    """A step of a plan: its subject, the reason, and when it is due. `at` is null if it is due now."""
 
     kind: str
     subject: str
@@ -313,7 +319,7 @@ class PlanStep:
 
 @answer
 class Plan:
-    """What is done next, in order, and what waits for its time."""
+    """The steps that are due, in order, and those that are pending until their time."""
 
     made_at: Moment
     steps: list[PlanStep]

@@ -1,4 +1,4 @@
-"""Invoices and credit notes as they cross the API. Amounts are exact decimals as text."""
+"""Wire types of invoices and credit notes. Amounts are exact decimals as text."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NOTED_LINES_MAX = 1_000
 
 @body
 class NotedLine:
-    """A line to credit, by its position or id: `amount` of its net, or without it what is left."""
+    """A line to credit, by its position or id. `amount` is net; by default, it is everything that is left of the line."""
 
     line: Annotated[str, MinLen(1), MaxLen(40), LINE]
     amount: Amount | None = None
@@ -23,8 +23,8 @@ class NotedLine:
 
 @body
 class NewCreditNote:
-    """A credit note to make: of `lines`, of a gross `amount`, or without either of all that is left. With `preview`, nothing is
-    written; `digest` is that of the preview, so that exactly that note is made."""
+    """A credit note to create for `lines`, for a gross `amount`, or, without either, for everything that is left. With
+    `preview`, nothing is written. With `digest`, the credit note must match the preview that was reviewed."""
 
     reason: Annotated[str, MinLen(1), MaxLen(500), LINES]
     lines: Annotated[list[NotedLine], MaxLen(NOTED_LINES_MAX)] = field(default_factory=list)
@@ -35,7 +35,7 @@ class NewCreditNote:
 
 @answer
 class InvoiceParty:
-    """Who issues an invoice; `address` is what does not stand in street, postcode, and city."""
+    """The issuer of an invoice. `address` has what is not in street, postcode and city."""
 
     name: str
     address: str
@@ -52,7 +52,7 @@ class InvoiceParty:
 
 @answer
 class InvoiceCustomer(InvoiceParty):
-    """Who is invoiced; `reference` is the customer's own, such as a purchase order."""
+    """The customer of an invoice. `reference` is the customer's own reference, such as a purchase order."""
 
     organization_id: str
     reference: str
@@ -71,7 +71,7 @@ class InvoicePeriod:
 
 @answer
 class InvoiceLine:
-    """What was used or agreed at one price; `used` and `booked` are months."""
+    """Usage or a commitment at one price. `used` and `booked` are months."""
 
     position: int
     id: str
@@ -92,7 +92,7 @@ class InvoiceLine:
 
 @answer
 class InvoiceCredit:
-    """What a credit takes off."""
+    """A credit and the amount that it deducts."""
 
     credit: str
     kind: str
@@ -102,7 +102,7 @@ class InvoiceCredit:
 
 @answer
 class InvoiceTax:
-    """A tax on the net amount; `category` (UNCL 5305) and `reason` where the tax calculator states them."""
+    """A tax on the net amount. `category` (UNCL 5305) and `reason` are set if the tax calculator provides them."""
 
     name: str
     percent: str
@@ -113,7 +113,7 @@ class InvoiceTax:
 
 @answer
 class ProjectShare:
-    """What a project used of a line, and its cost."""
+    """A project's share of a line: its usage and cost."""
 
     project: str
     quantity: str
@@ -122,7 +122,7 @@ class ProjectShare:
 
 @answer
 class LineDetail:
-    """What a line is for: the first and the last moment of use, what was used, and each project's share."""
+    """The details of a line: the first and last time of use, the resources that were used, and the share of each project."""
 
     line: str
     first: Moment
@@ -137,7 +137,7 @@ class LineDetail:
 
 @answer
 class CorrectedInvoice:
-    """An invoice that a credit note lowers: by how much net and tax, and what of that was still to be paid."""
+    """An invoice that a credit note reduces: by how much net and tax, and how much of that was still unpaid."""
 
     id: str
     invoice: str
@@ -150,8 +150,8 @@ class CorrectedInvoice:
 
 @answer
 class CreditNote:
-    """What is due less on invoices; amounts are in the customer's favor. `receivable` of the total lowers what is open on them, what
-    was paid from a deposit goes back to it, and `balance` is owed to the customer. `digest` names exactly this."""
+    """A reduction of invoices. Amounts are in the customer's favor. Of the total, `receivable` reduces what is open, `prepaid`
+    returns to deposits, and `balance` is owed to the customer. `digest` identifies these exact contents."""
 
     id: str
     number: str
@@ -182,7 +182,7 @@ class CreditNote:
 
 @answer
 class CreditNoteList:
-    """A page of the credit notes of an organization, the newest first."""
+    """A page of an organization's credit notes, newest first."""
 
     credit_notes: list[CreditNote]
     next: str | None
@@ -190,7 +190,7 @@ class CreditNoteList:
 
 @answer
 class InvoiceDraft:
-    """What an invoice charges; `digest` names exactly this. Amounts are exact decimals as text."""
+    """The contents of an invoice. `digest` identifies these exact contents. Amounts are exact decimals as text."""
 
     id: str
     number: str
@@ -223,7 +223,7 @@ class InvoiceDraft:
 
 @answer
 class Invoice(InvoiceDraft):
-    """A final invoice, with what was paid on it, what else lowered it, what is open, and the transaction that posted it."""
+    """A final invoice: what was paid, credited, netted and written off, what is open, and the transaction that posted it."""
 
     due_at: Moment
     transaction: int
@@ -236,7 +236,7 @@ class Invoice(InvoiceDraft):
 
 @answer
 class ProductShare:
-    """What a product costs."""
+    """The cost of a product."""
 
     product: str
     amount: str
@@ -244,7 +244,7 @@ class ProductShare:
 
 @answer
 class ProjectCost:
-    """What a project costs; empty of none."""
+    """The cost of a project. `project` is empty for usage without a project."""
 
     project: str
     amount: str
@@ -252,7 +252,7 @@ class ProjectCost:
 
 @answer
 class Forecast:
-    """What the month may come to before credits and tax, and how that is worked out."""
+    """A forecast for the month, before credits and tax, and the method behind it."""
 
     usage: str
     fees: str
@@ -262,8 +262,8 @@ class Forecast:
 
 @answer
 class Owed:
-    """What an organization owes now. `used` is exact and not invoiced yet; `total` and `due` are those of the invoice that would be
-    made now; `open` and `overdue` are of invoices that were made."""
+    """What an organization owes now. `used` is exact usage that is not invoiced yet. `total` and `due` are those of an invoice
+    created now. `open` and `overdue` are those of existing invoices."""
 
     organization_id: str
     currency: str
@@ -288,7 +288,7 @@ class Owed:
 
 @answer
 class InvoiceList:
-    """A page of the invoices of an organization, the newest first."""
+    """A page of an organization's invoices, newest first."""
 
     invoices: list[Invoice]
     next: str | None
@@ -296,7 +296,8 @@ class InvoiceList:
 
 @answer
 class InvoiceMade:
-    """The invoice, and the credit note of months that come to less than was invoiced; null where there was nothing."""
+    """The new invoice, and the credit note for months that cost less than was invoiced. Each is null if there is nothing to
+    bill or credit."""
 
     invoice: Invoice | None
     credit_note: CreditNote | None
@@ -304,7 +305,8 @@ class InvoiceMade:
 
 @answer
 class PeriodClosed:
-    """The month, whether this call closed it, its invoice if there was anything to invoice, and the credit note beside it."""
+    """The month, whether this call closed it, its invoice, and the credit note. Each document is null if there is nothing to
+    bill or credit."""
 
     period: str
     closed_now: bool

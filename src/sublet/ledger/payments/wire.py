@@ -1,4 +1,4 @@
-"""Refunds, write-offs and netting as they cross the API. Amounts are exact decimals as text."""
+"""Wire types of refunds, write-offs and netting. Amounts are exact decimals as text."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ _Why = Annotated[str, MinLen(1), MaxLen(500), LINES]
 
 @body
 class NewRefund:
-    """Money to give back of what is owed to a customer, once per `source_id`: by `payment`, the source of a payment or prepayment, or
-    to the wallet. With `preview`, nothing is written."""
+    """A refund of what is owed to a customer, once for each `source_id`: to `payment`, the source of a payment or prepayment,
+    or to the wallet. With `preview`, nothing is written."""
 
     organization_id: Annotated[str, MaxLen(40), LINE]
     amount: Amount
@@ -29,7 +29,7 @@ class NewRefund:
 
 @body
 class DepositReturn:
-    """What is left of a deposit, or part of it, to owe back. With `preview`, nothing is written."""
+    """What is left of a deposit, or part of it, to return to what is owed to the customer. With `preview`, nothing is written."""
 
     amount: Amount
     reason: _Why
@@ -38,7 +38,7 @@ class DepositReturn:
 
 @body
 class NewWriteOff:
-    """Why what is open on an invoice is written off. With `preview`, nothing is written."""
+    """The reason for writing off the open amount of an invoice. With `preview`, nothing is written."""
 
     reason: _Why
     preview: Flag = False
@@ -46,7 +46,8 @@ class NewWriteOff:
 
 @body
 class NewNetting:
-    """What is owed to a customer pays an invoice, once per `source_id`: `amount` of it, or as much as can be."""
+    """A payment of an invoice from what is owed to its customer, once for each `source_id`. By default, `amount` is as much as
+    possible. With `preview`, nothing is written."""
 
     source_id: _Source
     reason: _Why
@@ -56,7 +57,7 @@ class NewNetting:
 
 @body
 class UndoneNetting:
-    """Netting to take back, and why."""
+    """Netting to reverse, and the reason."""
 
     source_id: _Source
     reason: _Why
@@ -64,7 +65,7 @@ class UndoneNetting:
 
 @answer
 class Refund:
-    """A refund; `payment` is the source of the payment that it went back by."""
+    """A refund. `payment` is the source of the payment that was refunded."""
 
     organization_id: str
     source_id: str
@@ -78,7 +79,7 @@ class Refund:
 
 @answer
 class RefundList:
-    """A page of the refunds of an organization, the newest first."""
+    """A page of an organization's refunds, newest first."""
 
     refunds: list[Refund]
     next: str | None
@@ -86,8 +87,8 @@ class RefundList:
 
 @answer
 class DepositReturned:
-    """What was returned of a deposit, what is owed back for it (with its tax, where that was paid with it), what is left of it, and
-    the credit note of its tax, if any."""
+    """The amount of a deposit that was returned, what is owed to the customer for it (including tax that was paid with the
+    deposit), what is left of it, and the credit note for the tax, if any."""
 
     credit: str
     organization_id: str
@@ -101,7 +102,7 @@ class DepositReturned:
 
 @answer
 class WriteOff:
-    """What was written off of an invoice: bad debt, and the tax that was taken back with it."""
+    """A write-off of an invoice: the bad debt, and the tax that was reversed with it."""
 
     id: str
     invoice: str
@@ -115,7 +116,7 @@ class WriteOff:
 
 @answer
 class Netting:
-    """What is owed to a customer and paid an invoice; `undone_at` where it was taken back."""
+    """A payment of an invoice from what is owed to the customer. `undone_at` is when it was reversed, or null."""
 
     organization_id: str
     source_id: str

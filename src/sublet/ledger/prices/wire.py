@@ -1,4 +1,4 @@
-"""Rate cards as they cross the API."""
+"""Wire types of rate cards."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from sublet.values.wire import answer
 
 @answer
 class RateCard:
-    """What was agreed with one organization, by the form of a price book's entries (docs/ledger.md), and its version: 0 where nothing
-    was."""
+    """The prices, discounts and commitments that were agreed with one organization, as in a price book (docs/ledger.md). The
+    version is 0 if there are none."""
 
     organization_id: str
     version: int

@@ -1,4 +1,4 @@
-"""Revenue reports as they cross the API. Amounts are exact decimals as text."""
+"""Wire types of revenue reports. Amounts are exact decimals as text."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from sublet.values.wire import answer
 
 @answer
 class DeferredRevenue:
-    """How money paid in advance moved in a month."""
+    """How deferred revenue (money received in advance) changed in a month."""
 
     opening: str
     received: str
@@ -19,7 +19,7 @@ class DeferredRevenue:
 
 @answer
 class RevenueMonth:
-    """One month in one currency: income and what was given away by account, and what is deferred and unbilled at its end."""
+    """Revenue of one month in one currency: income and credits by account, and what is deferred and unbilled at its end."""
 
     period: str
     currency: str
@@ -38,6 +38,6 @@ class RevenueMonth:
 
 @answer
 class Revenue:
-    """Months in their order."""
+    """Revenue by month, in order."""
 
     months: list[RevenueMonth]
