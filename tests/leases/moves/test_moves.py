@@ -12,7 +12,7 @@ from tests.store.events import kinds, payloads
 
 from sublet.leases.backends.base import RunState
 from sublet.leases.lifecycle.outcomes import promise_of
-from sublet.leases.model import Lease, LeaseState, NoCapacityError, OnReclaim
+from sublet.leases.model import Lease, LeaseState, NoCapacityError, OnFailure, OnReclaim
 from sublet.leases.quotes import calendar
 from sublet.leases.reclaim.moving import Targets
 from sublet.leases.reclaim.orders import ReclaimOrder
@@ -259,3 +259,54 @@ def test_a_lease_that_moved_can_move_again_and_back(world: TwoPools) -> None:
     found = world.lease(lease)
     assert found.pool_id == world.pool.id and len(found.moves) == 2
     assert found.ssh_public_keys == (KEY,)
+
+
+def test_what_fails_before_the_move_costs_the_owner_no_credit(world: TwoPools) -> None:
+    lease = world.sell_movable(2)
+    world.run(60, 20)
+    world.leases.reclaim(order(world, 4), "operator")
+    world.run(10)
+    assert world.lease(lease).move is not None
+    world.backend.stop(lease.id, "killed by its tenant")
+    world.run(60, 10)
+    ended = world.lease(lease)
+    assert (ended.state, ended.end_reason) == (LeaseState.ENDED, "sandbox_failed")
+    assert (ended.credit_nano, world.credits, held(world, lease)) == (0, [], 4)
+
+
+def test_an_accelerator_that_fails_before_the_move_is_credited_from_then_on(world: TwoPools) -> None:
+    credits = []
+    for planned in (False, True):
+        request = replace(world.request(4, "notice"), on_reclaim=OnReclaim.MOVE, on_failure=OnFailure.END)
+        lease = world.leases.accept(CUSTOMER, world.leases.quote(CUSTOMER, request).id, [KEY])
+        world.run(60, 20)
+        if planned:
+            world.leases.reclaim(order(world, 4), "operator")
+            world.run(10)
+            assert world.lease(lease).move is not None
+        else:
+            world.clock.advance(10)
+        units = world.fleet.units(world.pool.id)
+        world.fleet.set_service(units[0].id, False, "fell off the bus")
+        world.run(120, 10)
+        ended = world.lease(lease)
+        assert (ended.state, ended.end_reason) == (LeaseState.ENDED, "accelerator_failed")
+        credits.append(ended.credit_nano)
+        world.fleet.set_service(units[0].id, True, "it is back")
+        world.run(60, 10)
+    assert credits[0] > 0 and credits[1] == pytest.approx(credits[0], rel=0.01)
+
+
+def test_the_owner_of_the_other_pool_can_count_on_what_a_reclaim_there_promised(world: TwoPools) -> None:
+    mover = world.sell_movable(2)
+    world.run(60, 20)
+    world.leases.reclaim(order(world, 4), "operator")
+    world.run(10)
+    there = replace(order(world, 4), pool=world.other.name)
+    assert world.leases.preview_reclaim(there).short == 2, "two are promised to who moves in"
+    world.leases.reclaim(replace(there, accelerators=2), "operator")
+    for unit in world.lease(mover).move.unit_ids:  # type: ignore[union-attr]
+        world.fleet.set_service(unit, False, "fell off the bus")
+    world.run(600, 20)
+    ended = world.lease(mover)
+    assert (ended.pool_id, ended.end_reason, len(world.credits)) == (world.pool.id, "reclaimed", 1)

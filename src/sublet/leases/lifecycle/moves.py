@@ -30,6 +30,10 @@ from sublet.leases.reclaim import store as reclaim_store
 from sublet.values.windows import Window
 
 
+_BY_DEADLINE = ("reclaimed", "window_over")
+"""Why a lease ends that was to move and did not in time."""
+
+
 def find_failures(connection: Connection, leases: Sequence[Lease], now: datetime) -> dict[str, Failure]:
     """The failures of `leases`, by lease id, each with spares of its own: no two are offered the same accelerator."""
     failed = sql.failed_units(connection)
@@ -140,9 +144,10 @@ def drop(connection: Connection, lease: Lease) -> None:
         sql.update_lease(connection, lease.id, move=None)
 
 
-def stay(connection: Connection, lease: Lease) -> Lease:
-    """Its tenant ends a lease that was to move: nothing is broken, for it would have gone on elsewhere."""
-    if lease.move is None:
+def stay(connection: Connection, lease: Lease, end_reason: str) -> Lease:
+    """A lease that was to move ends for a reason of its own: its tenant leaves, or something fails. The owner breaks nothing, for it
+    would have gone on elsewhere."""
+    if lease.move is None or end_reason in _BY_DEADLINE:
         return lease
     drop(connection, lease)
     sql.update_lease(connection, lease.id, reclaim_at=None, reclaim_reason=None)
@@ -167,6 +172,8 @@ def go(connection: Connection, lease: Lease, planned: PlannedMove, timing: Timin
     taken = calendar.overlapping(connection, planned.pool_id, fenced, now, without=held)
     failed = sql.failed_units(connection, planned.unit_ids)
     free = [unit.id for unit in calendar.free_units(connection, planned.pool_id, fenced, now)]
+    # Instead of one that failed, only what the owner's reclaims leave.
+    free = free[: max(0, len(free) - reclaim_store.held_for_owner(connection, planned.pool_id, window))]
     able = [unit for unit in dict.fromkeys((*planned.unit_ids, *free)) if unit not in taken and unit not in failed]
     if len(able) < lease.accelerators:
         return None
@@ -198,7 +205,7 @@ def go(connection: Connection, lease: Lease, planned: PlannedMove, timing: Timin
 
 def _holder(lease_id: str) -> str:
     """Who holds what a lease is going to move to."""
-    return f"mov_{lease_id.partition('_')[2]}"
+    return f"{calendar.MOVING}{lease_id.partition('_')[2]}"
 
 
 def with_open_outages(connection: Connection, lease: Lease) -> Lease:

@@ -192,6 +192,7 @@ class Transitions:
             lease, now = self._locked(connection, lease_id), self._store.clock.now()
             if lease.state not in before:
                 return lease
+            lease = moves.stay(connection, lease, end_reason)
             if end_reason == JOB_DONE and not jobs_sql.is_canceled(connection, lease_id):
                 change = given_back(lease, now)
                 if change.fee_nano:
@@ -314,6 +315,7 @@ class Transitions:
             )
             if stale or lease.state.terminal or lease.state is LeaseState.ENDING:
                 return lease
+            lease = moves.stay(connection, lease, ACCELERATOR_FAILED)
             credit = credit_nano(lease, min(now, lease.deadline))
             sql.update_lease(connection, lease_id, credit_nano=credit, last_error=reason[:500])
             if lease.state.served:
@@ -336,7 +338,7 @@ class Transitions:
             lease = self._locked(connection, lease_id)
             if before is not None:
                 before(connection, lease, now)
-            lease = moves.stay(connection, lease)
+            lease = moves.stay(connection, lease, "released")
             if lease.state is LeaseState.SCHEDULED:
                 self._close(
                     connection, lease, LeaseState.CANCELED, actor, "canceled before it began", "canceled", now,

@@ -16,6 +16,8 @@ from sublet.values.windows import Window
 
 # No fence is longer than the longest lease and its gaps, so only those that began so recently can reach into a window.
 _FENCE_MAX = timedelta(seconds=WINDOW_S_MAX + 86_400)
+MOVING = "mov_"
+"""How the holder of what a lease is going to move to begins; the rest is the lease's own id."""
 
 
 def free_units(connection: Connection, pool_id: str, fenced: Window, now: datetime) -> list[Unit]:
@@ -30,6 +32,14 @@ def free_units(connection: Connection, pool_id: str, fenced: Window, now: dateti
 def free_count(connection: Connection, pool_id: str, fenced: Window, now: datetime) -> int:
     """How many `free_units` would be."""
     query = select(func.count()).select_from(units).where(*_free(pool_id, fenced, now))
+    return int(connection.execute(query).scalar_one())
+
+
+def moving_in(connection: Connection, pool_id: str, window: Window, now: datetime) -> int:
+    """How many accelerators of the pool are held during `window` for leases of other pools, which are going to move to it."""
+    query = select(func.count(fences.c.unit_id.distinct())).where(
+        *_overlap(pool_id, window, now), fences.c.holder_id.startswith(MOVING, autoescape=True)
+    )
     return int(connection.execute(query).scalar_one())
 
 

@@ -19,6 +19,7 @@ from sublet.leases.lifecycle.transitions import Transitions
 from sublet.leases.model import ACCELERATORS_PER_LEASE_MAX, FirmLeaseError, Lease, LeaseState, checked_ahead
 from sublet.leases.plan.waits import pauses_alone, wait_steps
 from sublet.leases.ports import LeasePorts
+from sublet.leases.quotes import calendar
 from sublet.leases.quotes.admission import checked_key
 from sublet.leases.reclaim import store as reclaim_store
 from sublet.leases.reclaim import waits as waits_sql
@@ -381,7 +382,8 @@ class Reclaims:
         ]
         replicas = self._ports.models.occupants(connection, pool_id)
         rented = [item for item in replicas if not item.protected and not _leaves(item, window.start, now)]
-        needed = max(0, accelerators_of(leases, rented) - room)
+        coming = calendar.moving_in(connection, pool_id, window, now)
+        needed = max(0, accelerators_of(leases, rented) + coming - room)
         floors = [item for item in replicas if item.protected]
         # What neither the rest of the pool nor its tenants can give, the floors must.
         from_floors = max(0, order.accelerators - max(0, kept - sum(item.accelerators for item in floors)))
