@@ -117,6 +117,8 @@ def test_the_configuration_gives_digest_and_environment() -> None:
         ([special("l", tarfile.SYMTYPE, "l"), ("l/b", b"y", 0o644)], "below something that is not a directory"),
         ([("n" * 300, b"x", 0o644)], "too deep or too long"),
         ([("d/" * 250 + "x", b"x", 0o644)], "too deep or too long"),
+        ([("d/" * 120 + "x", b"x", 0o644)], "more than 100 files and directories"),
+        ([("manifest.json", b"[", 0o644)], "is not JSON"),
     ],
 )
 def test_what_would_leave_the_root_or_makes_no_sense_is_refused(entries: list[Entry], told: str) -> None:

@@ -78,7 +78,8 @@ class ImageFiles:
 
     def remove(self) -> None:
         """Leave nothing; a directory of the image that may not be written to is made writable first."""
-        for place, folders, _ in os.walk(self.tree):
+        # A walk would follow a link that stands in the place of its root.
+        for place, folders, _ in () if self.tree.is_symlink() else os.walk(self.tree):
             for name in folders:
                 inner = Path(place, name)
                 if not inner.is_symlink():

@@ -143,7 +143,12 @@ def merge(spool: Spool, limits: ImageLimits) -> tuple[Tree, int, int]:
             raise ImageRefusedError(f"a layer is damaged or no tar ({str(error)[:100]})") from error
         for path, node in found:
             tree.add(path, node)
-    size = sum(node.size for _, node in tree.walk())
+    size = made = 0
+    for _, node in tree.walk():
+        size, made = size + node.size, made + 1
+    # A single entry can name many directories that nothing else mentions.
+    if made > limits.files_max:
+        raise ImageRefusedError(f"the image has more than {limits.files_max} files and directories")
     if size > limits.unpacked_bytes_max:
         raise ImageRefusedError(
             f"the files of the image have {size >> 20} MiB; {limits.unpacked_bytes_max >> 20} MiB are allowed"
@@ -306,7 +311,7 @@ def _read_oci(outer: tarfile.TarFile, names: dict[str, tarfile.TarInfo], spool: 
 
 
 def _read_docker(outer: tarfile.TarFile, names: dict[str, tarfile.TarInfo], spool: Spool) -> Config:
-    manifests = json.loads(_file(outer, names, "manifest.json").read(DOCUMENT_BYTES_MAX))
+    manifests = _parsed(_file(outer, names, "manifest.json").read(DOCUMENT_BYTES_MAX))
     if not isinstance(manifests, list) or len(manifests) != 1 or not isinstance(manifests[0], dict):
         raise ImageRefusedError("the archive has not exactly one image; save the one that you want")
     raw = _file(outer, names, str(manifests[0].get("Config"))).read(DOCUMENT_BYTES_MAX)
@@ -397,11 +402,15 @@ def _file(outer: tarfile.TarFile, names: dict[str, tarfile.TarInfo], name: str) 
     return file
 
 
-def _json(content: bytes) -> dict[str, Any]:
+def _parsed(content: bytes) -> Any:
     try:
-        found = json.loads(content)
+        return json.loads(content)
     except (ValueError, RecursionError) as error:
-        raise ImageRefusedError("a document of the layout is not JSON") from error
+        raise ImageRefusedError("a document of the image is not JSON") from error
+
+
+def _json(content: bytes) -> dict[str, Any]:
+    found = _parsed(content)
     if not isinstance(found, dict):
         raise ImageRefusedError("a document of the layout is not an object")
     return found
