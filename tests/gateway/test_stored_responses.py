@@ -68,6 +68,9 @@ def test_a_conversation_goes_on_from_what_is_stored(make_gateway: Any, engine: S
         ]
         newest = client.responses.input_items.list(second.id, limit=1)
         assert newest.data[0].id == items[-1].id and newest.has_more
+        for limit in ("0000000010000", "9" * 5000, "0", "x"):
+            with pytest.raises(BadRequestError, match="limit must be 1 to 100"):
+                client.responses.input_items.list(second.id, extra_query={"limit": limit})
         client.responses.delete(first.id)
         for _ in range(2):
             with pytest.raises(NotFoundError):

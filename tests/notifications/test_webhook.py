@@ -55,6 +55,7 @@ def test_what_the_receiver_says_is_obeyed_and_bounded() -> None:
         (Answer(503, {"retry-after": "Mon, 05 Jan 2026 11:00:00 GMT"}), 0.0, False),
         (Answer(503, {"retry-after": "soon"}), None, False),
         (Answer(503, {"retry-after": "9" * 40}), 86_400.0, False),
+        (Answer(503, {"retry-after": "\u00b2"}), None, False),
         (Answer(410), None, True),
     ]
     for answer, retry_after_s, gone in answers:

@@ -279,6 +279,6 @@ def moment_of(text: str) -> datetime:
 
 
 def _whole(text: str, what: str, most: int) -> int:
-    if not text.isascii() or not text.isdigit() or not 0 < int(text) <= most:
+    if not text.isascii() or not text.isdigit() or len(text) > 9 or not 0 < int(text) <= most:
         raise InvalidInputError(f"{what} must be a whole number from 1 to {most}")
     return int(text)

@@ -32,8 +32,8 @@ class Worth:
         )
 
     def _worth(self, visit: Visit) -> Drawn:
-        text = visit.query.get("days", str(DAYS_DEFAULT))
-        days = int(text) if text.isascii() and text.isdigit() and int(text) in DAYS else DAYS_DEFAULT
+        text = visit.query.get("days", "")
+        days = next((days for days in DAYS if str(days) == text), DAYS_DEFAULT)
         found = self._actuals(days)
         shown = [
             {**actuals_json(item, self._today()), "sentence": worth(item).sentence, "pairs": raw_against_managed(item)}

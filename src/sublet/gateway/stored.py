@@ -185,7 +185,7 @@ def item_page(items: list[dict[str, Any]], query: Mapping[str, str]) -> dict[str
     order, limit = query.get("order", "desc"), query.get("limit", str(ITEMS_DEFAULT))
     if order not in ("asc", "desc"):
         raise InvalidRequestError("order must be asc or desc", param="order")
-    if not limit.isdecimal() or not 1 <= int(limit[:9]) <= ITEMS_MAX:
+    if not limit.isdecimal() or len(limit) > 9 or not 1 <= int(limit) <= ITEMS_MAX:
         raise InvalidRequestError(f"limit must be 1 to {ITEMS_MAX}", param="limit")
     found = items if order == "asc" else items[::-1]
     after = query.get("after")

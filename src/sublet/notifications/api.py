@@ -270,7 +270,8 @@ async def _answered(
     if EVENT_STREAM in request.headers.get("accept", ""):
         begin = since
         if last_event_id is not None:
-            if not (last_event_id.isascii() and last_event_id.isdigit()) or int(last_event_id) > SEQUENCE_MAX:
+            whole = last_event_id.isascii() and last_event_id.isdigit() and len(last_event_id) <= len(str(SEQUENCE_MAX))
+            if not whole or int(last_event_id) > SEQUENCE_MAX:
                 raise InvalidInputError(
                     "Last-Event-ID must be the id of an event of this stream", field="last-event-id"
                 )

@@ -275,7 +275,7 @@ def test_what_fails_before_the_move_costs_the_owner_no_credit(world: TwoPools) -
 
 
 def test_an_accelerator_that_fails_before_the_move_is_credited_from_then_on(world: TwoPools) -> None:
-    credits = []
+    owed = []
     for planned in (False, True):
         request = replace(world.request(4, "notice"), on_reclaim=OnReclaim.MOVE, on_failure=OnFailure.END)
         lease = world.leases.accept(CUSTOMER, world.leases.quote(CUSTOMER, request).id, [KEY])
@@ -291,10 +291,10 @@ def test_an_accelerator_that_fails_before_the_move_is_credited_from_then_on(worl
         world.run(120, 10)
         ended = world.lease(lease)
         assert (ended.state, ended.end_reason) == (LeaseState.ENDED, "accelerator_failed")
-        credits.append(ended.credit_nano)
+        owed.append(ended.credit_nano)
         world.fleet.set_service(units[0].id, True, "it is back")
         world.run(60, 10)
-    assert credits[0] > 0 and credits[1] == pytest.approx(credits[0], rel=0.01)
+    assert owed[0] > 0 and owed[1] == pytest.approx(owed[0], rel=0.01)
 
 
 def test_the_owner_of_the_other_pool_can_count_on_what_a_reclaim_there_promised(world: TwoPools) -> None:

@@ -29,7 +29,6 @@ from sublet.leases.quotes import calendar
 from sublet.leases.reclaim import store as reclaim_store
 from sublet.values.windows import Window
 
-
 _BY_DEADLINE = ("reclaimed", "window_over")
 """Why a lease ends that was to move and did not in time."""
 

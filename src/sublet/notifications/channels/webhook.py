@@ -176,7 +176,7 @@ def _sentence(error: Exception) -> str:
 
 def _retry_after_s(text: str, now: datetime) -> float | None:
     """Seconds by `Retry-After`, which is a number or a date; None where it says nothing usable."""
-    if text.strip().isdigit():
+    if text.isascii() and text.strip().isdigit():
         return float(min(int(text.strip()[:9]), RETRY_AFTER_S_MAX))
     try:
         moment = parsedate_to_datetime(text)
