@@ -156,6 +156,26 @@ def test_operations_leave_entries_without_secrets(service: Service) -> None:
     assert service.ask("operator", "GET", "/v1/audit/verify").json()["ok"]
 
 
+def test_volumes_and_images_are_named_and_an_image_keeps_its_variables(service: Service) -> None:
+    volume = {"name": "data", "size_mib": 64, "pool": service.world.pool.name}
+    assert service.ask("acme", "POST", "/v1/volumes", volume).status_code == 201
+    image = {"name": "mine", "size_bytes": 5, "sha256": "0" * 64}
+    assert service.ask("acme", "POST", "/v1/images", image).status_code == 201
+    for kind, name in (("volumes", "data"), ("images", "mine")):
+        (entry,) = service.ask("operator", "GET", f"/v1/audit?operation={kind}").json()["entries"]
+        (told,) = entry["changes"]
+        assert (told["kind"], told["after"]["name"]) == (kind, name) and "environment" not in told["after"]
+
+
+def test_a_job_is_named_and_its_command_is_not_told(service: Service) -> None:
+    job = {"command": ["train", "--token", "hush"], "class": "spot", "duration_s": 600, "pool": service.world.pool.name}
+    made = service.ask("acme", "POST", "/v1/jobs", job)
+    assert made.status_code == 201, made.text
+    entries = service.ask("operator", "GET", "/v1/audit?operation=jobs").json()["entries"]
+    assert "jobs" in {told["kind"] for told in entries[0]["changes"]}
+    assert "hush" not in json.dumps(entries)
+
+
 def test_a_customer_reads_what_concerns_it_alone(service: Service) -> None:
     service.keys["admin"] = service.system.accounts.create_key("acme", "admin", role="customer_admin")[1]
     service.ask("operator", "POST", "/v1/organizations/bolt/keys", {})

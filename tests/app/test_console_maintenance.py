@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import uvicorn
+from sqlalchemy import update
 from tests.app.test_console_acts import GOOD, ORIGIN, Console
 from tests.app.worlds import recorded
 from tests.leases.world import KEY
@@ -22,6 +23,7 @@ from sublet.console.renting import typed_moment
 from sublet.leases.quotes.request import QuoteRequest
 from sublet.reporting.overview import Overviews
 from sublet.simulation.world import World
+from sublet.store.tables.fleet import pools
 
 PATH = "/maintenance"
 SWITCHES = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking")
@@ -83,6 +85,11 @@ def test_a_window_is_shown_with_its_cost_then_scheduled_once_and_canceled(consol
     assert "canceled" in text_of(browser.get(PATH)) and 'class="away"' not in browser.get("/")
     log = text_of(browser.get("/audit"))
     assert "console.maintenance.add" in log and "console.maintenance.cancel" in log
+    assert made.id in log, "the log names the window"
+    offline = update(pools).values(offline_at=console.world.clock.now())
+    console.system.store.write(lambda connection: connection.execute(offline))
+    page = browser.get(PATH)
+    assert f"<bdi>{console.world.pool.name}</bdi>" in page and "<option" not in page, "it has a name, and takes no more"
 
 
 def test_firm_leases_are_named_and_broken_by_force_alone(console: Console) -> None:

@@ -18,7 +18,8 @@ def test_a_team_takes_capacity_back_and_releases_it(
     pool = service.world.pool.name
     assert "sublet reclaim create" in say("reclaim", "ls", who="team")
     words = ("reclaim", "create", pool, "2", "--reason", "a deadline", "--hours", "2")
-    assert "run this without --preview" in say(*words, "--preview", who="team")
+    for option in ("--preview", "--dry-run"):
+        assert "run this without --preview" in say(*words, option, who="team")
     assert say("reclaim", "ls", "--json")["reclaims"] == []
     made = say(*words, "--json", who="team")
     assert made["id"] in say("reclaim", "ls", who="team")

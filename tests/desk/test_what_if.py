@@ -27,6 +27,13 @@ def test_nothing_moved_is_the_case(hyperscaler: Desk) -> None:
     assert {"par.tax", "in.used_full", TERM} <= {control.name for control in found.controls}
 
 
+def test_the_starter_has_words_for_everything_that_moves() -> None:
+    found = what_if(Cases(None).desk(), {})
+    assert [control.label for control in found.controls] == ["The rent", "The power to lease", "Term"]
+    assert found.words[TERM] == "1 year"
+    assert what_if(Cases(None).desk(), {TERM: "2"}).words[TERM] == "2 years"
+
+
 def test_the_price_moves_the_result_and_not_the_cost(hyperscaler: Desk) -> None:
     """The incremental cost is calculated from the published price; it must not follow the slider."""
     sheet = hyperscaler.sheet

@@ -8,7 +8,7 @@ import typer
 
 from sublet.client.remote import connect
 from sublet.output import JsonFlag, print_fields, print_json, print_rows, say
-from sublet.shown import Columns, price, price_text, short
+from sublet.shown import Columns, price, price_text, short, time_text
 
 app = typer.Typer(no_args_is_help=True, help="Pools: what is owned, where, of which generation, at how many watts.")
 
@@ -31,7 +31,7 @@ def list_pools(as_json: JsonFlag = False) -> None:
         "backend": "backend",
     }
     print_rows(
-        found["pools"],
+        [pool | {"in_service": "offline"} if pool["offline_at"] else pool for pool in found["pools"]],
         columns,
         "no pools yet; `sublet up` detects this machine's own, and [[pools]] in sublet.toml defines others",
     )
@@ -54,7 +54,9 @@ def show_pool(pool: Annotated[str, typer.Argument(help="Id or name.")], as_json:
         "generation": found["generation"],
         "backend": found["backend"],
         "owned": found["accelerators"],
-        "in service": found["in_service"],
+        "in service": f"none: offline since {time_text(found['offline_at'])}"
+        if found["offline_at"]
+        else found["in_service"],
         "power": f"{found['watts_per_accelerator']} W each",
         "price": f"{cost} per accelerator-hour",
     })  # fmt: skip

@@ -31,7 +31,9 @@ def create(
     hours: Annotated[float, typer.Option(min=0.01, max=HOURS_MAX, help="For how long.")] = 24.0,
     start: Annotated[str | None, typer.Option(help="Start, such as 2026-07-02T14:00:00Z; now if omitted.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Also evict firm leases and model floors.")] = False,
-    preview: Annotated[bool, typer.Option("--preview", help="Show the plan without reclaiming anything.")] = False,
+    preview: Annotated[
+        bool, typer.Option("--preview", "--dry-run", help="Show the plan without reclaiming anything.")
+    ] = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Reclaim accelerators: the plan shows which leases lose them, when, and for what credit. Their tenants get notice."""

@@ -28,7 +28,7 @@ class Maintaining:
     def __init__(
         self, windows: MaintenanceWindows, stated: Stated, pools: Callable[[], Mapping[str, tuple[str, int]]]
     ) -> None:
-        """`pools` are the names and the accelerators of pools, by id."""
+        """`pools` are the names and the accelerators of pools, by id; one without accelerators only has a name."""
         self._windows = windows
         self._stated = stated
         self._pools = pools
@@ -57,7 +57,7 @@ class Maintaining:
             {
                 "page": page,
                 "names": {pool_id: name for pool_id, (name, _) in pools.items()},
-                "pools": sorted(pools.values()),
+                "pools": sorted(pool for pool in pools.values() if pool[1]),
                 "stated": stated,
                 "plan": planned.plan if planned else None,
                 "victims": [

@@ -137,11 +137,12 @@ def what_if(desk: Desk, asked: Mapping[str, str]) -> WhatIf:
     before, whole = w.number(main.number, main.unit), w.number(yearly * years, main.unit)
     results.insert(1, Result("", "the same over the whole term", before, whole, changed=before != whole))
     shown = {
-        control.name: w.number(
-            settings[control.name], control.unit if control.name == TERM else desk.sheet[control.name].unit
-        )
+        control.name: w.number(settings[control.name], desk.sheet[control.name].unit)
         for control in movable
+        if control.name != TERM
     }
+    term = w.number(years, "years")
+    shown[TERM] = "1 year" if term == "1 years" else term
     address = "&".join(
         f"{name}={number:.6g}" for name, number in (chosen | ({TERM: years} if years != 1 else {})).items()
     )

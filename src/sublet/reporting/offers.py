@@ -74,8 +74,8 @@ def _orders(system: Sublet, pool: Pool) -> list[tuple[str, str, int]]:
 
 
 def pool_sizes(system: Sublet) -> dict[str, tuple[str, int]]:
-    """The name and the accelerators of each pool that is not offline, by id."""
-    return {pool.id: (pool.name, pool.accelerators) for pool in system.fleet.pools() if pool.offline_at is None}
+    """The name and the accelerators of each pool, by id; none of a pool that is offline."""
+    return {pool.id: (pool.name, pool.accelerators if pool.offline_at is None else 0) for pool in system.fleet.pools()}
 
 
 def pools_for_sale(system: Sublet) -> list[PoolForSale]:

@@ -35,9 +35,9 @@ _MARK = "sublet_audit"
 
 RECORDED = frozenset(
     "organizations api_keys persons memberships invitations oidc_identities passkeys sessions blocks demand_claims "
-    "demand_imports deployments ledger_books ledger_budgets ledger_credits ledger_invoices ledger_nettings "
-    "ledger_payments ledger_periods ledger_profiles ledger_refunds ledger_write_offs leases models quotes "
-    "rate_limits reclaims subscriptions unit_states units".split()
+    "demand_imports deployments images jobs ledger_books ledger_budgets ledger_credits ledger_invoices ledger_nettings "
+    "ledger_payments ledger_periods ledger_profiles ledger_refunds ledger_write_offs leases maintenance_windows models "
+    "quotes rate_limits reclaims subscriptions unit_states units volumes".split()
 )
 """Tables whose rows are told, before and after. Others hold what follows from these, what a loop observed, or secrets alone."""
 SECRET = frozenset(
@@ -54,6 +54,8 @@ PERSONAL: dict[str, frozenset[str]] = {
     "subscriptions": frozenset({"address"}),
     "ledger_profiles": frozenset({"legal_name", "address", "email", "tax_number"}),
     "leases": frozenset({"ssh_public_keys"}),
+    "jobs": frozenset({"command", "environment"}),
+    "images": frozenset({"environment", "last_error"}),
 }
 """Columns that are left out, with which table they belong to."""
 
