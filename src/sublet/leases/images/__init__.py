@@ -1,1 +1,1 @@
-"""Images: root file systems that an organization brings for its leases."""
+"""Images: root file systems that organizations provide for their leases."""

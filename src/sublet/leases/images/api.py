@@ -1,4 +1,4 @@
-"""Routes of images: customers bring them, the operator has some for everybody and sees all."""
+"""Routes of images. Customers upload images; the operator shares images with everybody and sees all of them."""
 
 from __future__ import annotations
 
@@ -77,5 +77,6 @@ def _whose(actor: Actor) -> str | None:
 
 
 def _owner(actor: Actor, image: str) -> str | None:
-    """Whose image is meant: the operator may name anyone's by its id; a name means one of the asker's own organization."""
+    """The organization whose image is meant. The operator can address any image by its id; a name refers to the caller's own
+    organization."""
     return _whose(actor) if image.startswith("img_") else actor.organization_id

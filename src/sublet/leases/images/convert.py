@@ -1,11 +1,11 @@
-"""Make the squashfs of an image, in a process of its own: it reads what a stranger sent, so it has little memory and time,
-and as root it gives up being root first.
+"""Makes the squashfs of an image in a process of its own. It reads untrusted input, so it has little memory and time, and drops
+root first.
 
-    python -m sublet.leases.images.convert < ORDER (a line, and then as long as the pipe is open)
+python -m sublet.leases.images.convert < ORDER (a line, and then as long as the pipe is open)
 
-It works in the current directory: reads `upload`, writes `image`. ORDER is a JSON document with `sha256`, `limits`,
-`uid` (whom to become; null: nobody else) and `tree` (whether to unpack it as well, for a machine that can't mount). It prints a JSON
-document a line: `{"progress": PERCENT}`, and at the end `{"image": ...}` or `{"refused": REASON}`.
+It works in the current directory: it reads `upload` and writes `image`. ORDER is a JSON document with `sha256`, `limits`, `uid`
+(the user to become, or null to stay the same) and `tree` (whether to unpack the image as well, for a machine that can't mount
+it). It prints one JSON document per line: `{"progress": PERCENT}`, and at the end `{"image": ...}` or `{"refused": REASON}`.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _SAID_EVERY_S = 0.5
 
 
 class _Progress:
-    """Prints how far it is, in percent of two equal halves: reading and writing."""
+    """Prints the progress in percent, in two equal halves: reading and writing."""
 
     def __init__(self) -> None:
         self._said_at = 0.0
@@ -70,7 +70,8 @@ def main() -> None:
 
 
 def _end_with_parent() -> None:
-    """The control plane keeps the other end of the pipe open. Without it, the next one may already convert the same image."""
+    """End with the control plane, which keeps the other end of the pipe open: its successor may already convert the same
+    image."""
     sys.stdin.read()
     os._exit(1)
 
@@ -84,7 +85,7 @@ def _confine(uid: int | None, limits: ImageLimits) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
     os.nice(5)
     if uid is not None:
-        # Before: what Python still has to load may lie where that uid can't read.
+        # Before changing the uid: modules that Python still has to load may be unreadable for it.
         for name in ("encodings.idna", "bz2", "lzma", "zlib"):
             __import__(name)
         os.setgroups([])
@@ -152,7 +153,7 @@ def _convert(limits: ImageLimits, *, unpack: bool) -> dict[str, Any]:
 
 
 def _shell(tree: Tree) -> str:
-    """The shell of those who log in. Raises ImageRefusedError where there is none."""
+    """The login shell. Raises ImageRefusedError if there is none."""
     for path in SHELLS:
         found = tree.find(path)
         if found is not None and found.kind == FILE and found.mode & 0o111:

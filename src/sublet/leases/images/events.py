@@ -1,4 +1,4 @@
-"""What images tell of in the outbox."""
+"""Events of images in the outbox."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sublet.values.clock import format_time
 
 @dataclass(frozen=True, slots=True)
 class ImageChanged:
-    """An image, the digest of what it holds, and what happened to it in one sentence."""
+    """An image, its digest, and what happened to it in one sentence."""
 
     image: str
     name: str

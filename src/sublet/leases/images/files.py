@@ -1,4 +1,4 @@
-"""Where images lie on a machine: a directory for each, which the machine's own Sublet alone writes to."""
+"""The files of images on a machine: one directory for each image, written only by this machine's Sublet."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _IMAGE_ID = re.compile(r"img_[a-z0-9]{1,40}")
 
 @dataclass(frozen=True, slots=True)
 class ImageFiles:
-    """`upload` is what is sent, `image` the squashfs, and `tree` the same unpacked, on a machine that can't mount it."""
+    """`upload` is the uploaded file, `image` the squashfs, and `tree` the unpacked image on a machine that can't mount it."""
 
     root: Path
 
     @classmethod
     def of(cls, directory: Path, image_id: str) -> ImageFiles:
-        """Raises InvalidInputError for an id that could name another place."""
+        """The directory of an image. Raises InvalidInputError for an id that could refer to another path."""
         if not _IMAGE_ID.fullmatch(image_id):
             raise InvalidInputError(f"{image_id!r} is not the id of an image")
         return cls(directory / image_id)
@@ -41,12 +41,12 @@ class ImageFiles:
         return self.root / "tree"
 
     def received(self) -> int:
-        """How many bytes of the upload are here."""
+        """The number of bytes received so far."""
         return self.upload.stat().st_size if self.upload.is_file() else 0
 
     def append(self, offset: int, content: bytes) -> int:
-        """Add a part, durably; the number of bytes that are here then. A part that is here already changes nothing. Raises
-        UploadOffsetError."""
+        """Append a part durably, and return the number of bytes received. A part that was received already changes nothing.
+        Raises UploadOffsetError."""
         self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor = os.open(self.upload, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
@@ -67,7 +67,7 @@ class ImageFiles:
             os.close(descriptor)
 
     def keep_result(self) -> None:
-        """After the conversion: what was made belongs to us alone again, and the upload goes. Raises OSError."""
+        """After the conversion, take ownership of the result and delete the upload. Raises OSError."""
         if not stat.S_ISREG(self.image.lstat().st_mode):
             raise OSError("the converter left no file")
         if os.geteuid() == 0:
@@ -77,7 +77,7 @@ class ImageFiles:
         self.upload.unlink(missing_ok=True)
 
     def remove(self) -> None:
-        """Leave nothing; a directory of the image that may not be written to is made writable first."""
+        """Delete all files of the image. Directories that are not writable are made writable first."""
         # A walk would follow a link that stands in the place of its root.
         for place, folders, _ in () if self.tree.is_symlink() else os.walk(self.tree):
             for name in folders:

@@ -1,4 +1,4 @@
-"""One import at a time: the converter as a process of its own, watched without waiting for it."""
+"""Runs one import at a time: the converter is a separate process that is polled without blocking."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _BROKEN = "the import broke off; remove the image and import it again"
 
 
 class Import:
-    """A running converter. `progress` is in percent; `result` is there once it has ended, or `refusal`."""
+    """A running converter. `progress` is in percent. When it has ended, `result` or `refusal` is set."""
 
     def __init__(self, image_id: str, files: ImageFiles, sha256: str, limits: ImageLimits, *, unpack: bool) -> None:
         self.image_id, self.files = image_id, files
@@ -31,7 +31,7 @@ class Import:
         self._said = b""
         as_root = os.geteuid() == 0
         for name in ("image", "tree"):
-            # Of an attempt that a crash cut short.
+            # Left over from an attempt that a crash interrupted.
             if (files.root / name).exists():
                 ImageFiles(files.root / name).remove()
                 (files.root / name).unlink(missing_ok=True)
@@ -56,7 +56,7 @@ class Import:
         self._process.stdin.flush()
 
     def poll(self) -> bool:
-        """Whether it has ended; takes what it has said so far."""
+        """Whether it has ended. Reads its output so far."""
         ended = self._process.poll() is not None
         assert self._process.stdout is not None
         while len(self._said) < _SAID_BYTES_MAX and (part := self._process.stdout.read(1 << 16)):
@@ -71,7 +71,7 @@ class Import:
         return ended
 
     def close(self) -> None:
-        """End it, if it still runs."""
+        """End it if it still runs."""
         self._process.kill()
         self._process.wait()
         for pipe in (self._process.stdin, self._process.stdout):

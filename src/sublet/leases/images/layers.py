@@ -1,4 +1,4 @@
-"""Read an image: a tar of a root file system, an OCI layout in a tar, or what `docker save` writes.
+"""Reads an image: a tar of a root file system, an OCI layout in a tar, or the output of `docker save`.
 
 OCI image layout and layer format: https://github.com/opencontainers/image-spec (image-layout.md, layer.md), version 1.1.
 """
@@ -39,7 +39,7 @@ _DAMAGED = (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, gzip.BadGzip
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """What an image says of itself, and the digest of its manifest; empty where it is a plain tar."""
+    """The configuration of an image, and the digest of its manifest. Empty for a plain tar."""
 
     manifest: str = ""
     architecture: str = ""
@@ -47,7 +47,7 @@ class Config:
 
 
 class Spool:
-    """Uncompressed copies of layers in the working directory, and how many bytes may still come out of them."""
+    """Uncompressed copies of layers in the working directory, and how many more bytes may be written."""
 
     def __init__(self, limits: ImageLimits, source_bytes: int, progress: Callable[[int], None]) -> None:
         self.left = limits.unpacked_bytes_max * 2 + PART
@@ -57,12 +57,12 @@ class Spool:
         self._total = 0
 
     def add(self, source: IO[bytes]) -> None:
-        """One more layer, compressed or not. Raises ImageRefusedError."""
+        """Add a layer, compressed or not. Raises ImageRefusedError."""
         if len(self.layers) >= LAYERS_MAX:
             raise ImageRefusedError(f"the image has more than {LAYERS_MAX} layers")
         path = Path(f"layer{len(self.layers)}")
         file = path.open("x+b")
-        # Nobody else needs its name, and it is gone with this process.
+        # It needs no name and is gone with this process.
         path.unlink()
         self.layers.append(file)
         try:
@@ -94,7 +94,7 @@ class Spool:
 
 
 def read_image(path: Path, spool: Spool) -> Config:
-    """Put the layers of the image at `path` into `spool`, the lowest first. Raises ImageRefusedError."""
+    """Put the layers of the image at `path` into `spool`, lowest first. Raises ImageRefusedError."""
     with path.open("rb") as file:
         compressed = file.read(6)[:2] in (b"\x1f\x8b", b"BZ", b"\xfd7", b"\x28\xb5")
         file.seek(0)
@@ -116,7 +116,7 @@ def read_image(path: Path, spool: Spool) -> Config:
 
 
 def _read_archive(file: IO[bytes], spool: Spool) -> Config | None:
-    """The layers of an OCI layout or a docker archive; None for a tar that is a root file system by itself."""
+    """The layers of an OCI layout or a docker archive, or None for a tar that is itself a root file system."""
     try:
         with tarfile.open(fileobj=file, mode="r:") as outer:
             names = _documents(outer)
@@ -128,7 +128,7 @@ def _read_archive(file: IO[bytes], spool: Spool) -> Config | None:
 
 
 def merge(spool: Spool, limits: ImageLimits) -> tuple[Tree, int, int]:
-    """The tree of all layers, how many entries it took, and the bytes of its files. Raises ImageRefusedError."""
+    """The tree of all layers, the number of its entries, and the bytes of its files. Raises ImageRefusedError."""
     tree, entries = Tree(), 0
     for number, layer in enumerate(spool.layers):
         found: list[tuple[str, Node]] = []
@@ -159,7 +159,7 @@ def merge(spool: Spool, limits: ImageLimits) -> tuple[Tree, int, int]:
 
 
 def write_tar(tree: Tree, spool: Spool, out: IO[bytes], progress: Callable[[int], None]) -> None:
-    """The tree as a tar of files, directories and symbolic links that belong to root, without one bit that gives rights."""
+    """Write the tree as a tar of files, directories and symbolic links that belong to root, without setuid and setgid bits."""
     written = 0
     with tarfile.open(fileobj=out, mode="w|", format=tarfile.GNU_FORMAT, errors="surrogateescape") as tar:
         for path, node in tree.walk():
@@ -184,7 +184,7 @@ def write_tar(tree: Tree, spool: Spool, out: IO[bytes], progress: Callable[[int]
 def _members(layer: IO[bytes]) -> Iterator[tarfile.TarInfo]:
     with tarfile.open(fileobj=layer, mode="r:", errors="surrogateescape") as tar:
         while (member := tar.next()) is not None:
-            # It keeps every member otherwise, and memory with them.
+            # Otherwise, the tar file keeps every member in memory.
             tar.members = []  # type: ignore[attr-defined]
             yield member
 
@@ -192,7 +192,7 @@ def _members(layer: IO[bytes]) -> Iterator[tarfile.TarInfo]:
 def _take(
     member: tarfile.TarInfo, number: int, tree: Tree, found: list[tuple[str, Node]], own: dict[str, Node]
 ) -> None:
-    """Note one entry of layer `number`; whiteouts act on the layers below at once. Raises ImageRefusedError."""
+    """Add one entry of layer `number`. Whiteouts apply to the layers below at once. Raises ImageRefusedError."""
     name = "/".join(part for part in member.name.split("/") if part not in ("", "."))
     folder, _, base = name.rpartition("/")
     if base == ".wh..wh..opq":
@@ -216,14 +216,15 @@ def _take(
     elif member.islnk():
         node = _linked(member.linkname, name, own, tree)
     else:
-        # A device or a pipe: a sandbox has a /dev of its own, and no right to use another.
+        # A device or a pipe: a sandbox has its own /dev and can't use another.
         return
     own[name] = node
     found.append((name, node))
 
 
 def _linked(target: str, name: str, own: dict[str, Node], tree: Tree) -> Node:
-    """A hard link is the same bytes under another name. It points to an entry of its own layer, or of one below."""
+    """Resolve a hard link, which has the same bytes under another name. It points to an entry of its own layer or of one
+    below."""
     wanted = "/".join(part for part in target.split("/") if part not in ("", "."))
     node = own.get(wanted) or (tree.find(wanted) if ".." not in wanted.split("/") else None)
     if node is None or node.kind == FOLDER:
@@ -233,7 +234,7 @@ def _linked(target: str, name: str, own: dict[str, Node], tree: Tree) -> Node:
 
 @contextmanager
 def _plain(source: IO[bytes]) -> Iterator[IO[bytes]]:
-    """The bytes of `source` uncompressed: gzip, bzip2 and xz here, zstd by the program of that name."""
+    """The uncompressed bytes of `source`: gzip, bzip2 and xz in this process, zstd by its program."""
     start = source.read(6)
     source.seek(-len(start), os.SEEK_CUR)
     if start[:2] == b"\x1f\x8b":
@@ -257,7 +258,7 @@ def _unzstd(source: IO[bytes]) -> Iterator[IO[bytes]]:
     program = shutil.which("zstd")
     if program is None:
         raise ImageRefusedError("the image is compressed with zstd, which this machine lacks; send it with gzip")
-    # A member of a tar has no descriptor of its own, so it is copied first: compressed, it is small.
+    # A member of a tar has no file descriptor, so it is copied first; compressed, it is small.
     path = Path("layer.zst")
     with path.open("x+b") as copy:
         path.unlink()
@@ -274,7 +275,7 @@ def _unzstd(source: IO[bytes]) -> Iterator[IO[bytes]]:
 
 
 def _documents(outer: tarfile.TarFile) -> dict[str, tarfile.TarInfo]:
-    """The files of an OCI layout or a docker archive by name; nothing of a tar whose first entries are a root file system."""
+    """The files of an OCI layout or a docker archive by name; empty for a tar whose first entries are a root file system."""
     found: dict[str, tarfile.TarInfo] = {}
     for member in outer:
         name = member.name.removeprefix("./")
@@ -323,7 +324,7 @@ def _read_docker(outer: tarfile.TarFile, names: dict[str, tarfile.TarInfo], spoo
 
 
 class _Checked:
-    """A blob that is read through, with the digest of what was read."""
+    """A blob that is read as a stream, with the digest of what was read."""
 
     def __init__(self, file: IO[bytes], digest: str) -> None:
         self._file, self._digest = file, digest
@@ -350,12 +351,12 @@ class _Checked:
         return self._file.tell()
 
     def finish(self) -> None:
-        """Nothing of it is needed any more."""
+        """Close the copy."""
         self._file.close()
 
 
 def machine() -> str:
-    """This machine's architecture as OCI names it."""
+    """This machine's architecture by its OCI name."""
     name = os.uname().machine
     return {"x86_64": "amd64", "aarch64": "arm64"}.get(name, name)
 

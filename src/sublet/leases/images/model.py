@@ -1,4 +1,4 @@
-"""An image: what it is, the states that it goes through, and what one may be."""
+"""The model of an image: its states and its limits."""
 
 from __future__ import annotations
 
@@ -53,7 +53,8 @@ class UploadOffsetError(ConflictError):
 
 
 class ImageState(StrEnum):
-    """UPLOADING until every byte is here, IMPORTING until the root file system is made. FAILED: `last_error` says why."""
+    """UPLOADING until every byte is received, then IMPORTING until the root file system is made. If FAILED, `last_error` is
+    the reason."""
 
     UPLOADING = "uploading"
     IMPORTING = "importing"
@@ -65,8 +66,8 @@ class ImageState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ImageLimits:
-    """What one organization may have, and what one image may be. `ratio_max` is how many times its size it may have when
-    uncompressed; after `unused_s` without a lease an image is removed (0: never)."""
+    """Limits on an organization's images and on a single image. `ratio_max` limits the uncompressed size as a multiple of the
+    size. An image is removed after `unused_s` seconds without a lease (0: never)."""
 
     mib_max: int = 20_480
     count_max: int = 20
@@ -85,8 +86,8 @@ class ImageLimits:
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """A root file system. `sha256` is that of the file that was sent, `manifest` the digest of its OCI manifest, `bytes` what it
-    takes on the disk of `node_id`. One that is `shared` is the operator's, for everybody."""
+    """A root file system. `sha256` is that of the uploaded file, `manifest` the digest of its OCI manifest, and `bytes` its
+    size on the disk of `node_id`. A `shared` image belongs to the operator and can be used by everybody."""
 
     id: str
     organization_id: str
@@ -109,7 +110,7 @@ class Image:
 
     @property
     def digest(self) -> str:
-        """What names the contents: the manifest's digest where there is one, else that of the file."""
+        """Identifies the contents: the manifest's digest if there is one, or else the file's."""
         return self.manifest or f"sha256:{self.sha256}"
 
     def as_dict(self) -> dict[str, Any]:
@@ -153,7 +154,8 @@ def checked_hash(text: str) -> str:
 
 
 def usable_environment(pairs: tuple[tuple[str, str], ...]) -> dict[str, str]:
-    """What of an image's environment a session gets: what is printable, in bounds, and not Sublet's or the session's own."""
+    """The variables of an image's environment that a session gets: printable, within bounds, and not reserved by Sublet or the
+    session."""
     found: dict[str, str] = {}
     size = 0
     for name, value in pairs:

@@ -1,4 +1,4 @@
-"""Take images in, keep a catalog of them, and leave nothing of those that are removed."""
+"""Imports images, lists them, and deletes everything of those that are removed."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def _no_node() -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class ImageSite:
-    """Where this process keeps images: nowhere without a `directory`. `unpack` says that the machine can't mount them."""
+    """Where this process stores images: nowhere without a `directory`. `unpack` means that the machine can't mount them."""
 
     limits: ImageLimits = field(default_factory=ImageLimits)
     directory: Path | None = None
@@ -60,7 +60,7 @@ class ImageSite:
 
 @dataclass(frozen=True, slots=True)
 class NewImage:
-    """What is going to be sent: a tar or an OCI layout in a tar, of so many bytes with that SHA-256."""
+    """An image to upload: a tar, or an OCI layout in a tar, with its size in bytes and its SHA-256."""
 
     name: str
     size_bytes: int
@@ -68,7 +68,7 @@ class NewImage:
 
 
 class Images:
-    """The use cases of images. A lease runs on one that its quote names."""
+    """The use cases of images. A quote names the image of a lease."""
 
     def __init__(self, store: Store, site: ImageSite) -> None:
         self._store, self._site = store, site
@@ -76,8 +76,8 @@ class Images:
         self._receiving = threading.Lock()
 
     def create(self, organization_id: str, wanted: NewImage, *, shared: bool = False) -> Image:
-        """Announce an image; its bytes follow. The same name and bytes again is the same image, so an upload can go on; one
-        that failed starts over. Raises InvalidInputError, ConflictError, ImageQuotaError, ImageToolsMissingError."""
+        """Create an image; its bytes follow. The same name and bytes again return the same image, so that an upload can
+        resume. A failed image starts over. Raises InvalidInputError, ConflictError, ImageQuotaError, ImageToolsMissingError."""
         name, sha256, limits = checked_name(wanted.name), checked_hash(wanted.sha256), self._site.limits
         node_id = self._node()
         if not 0 < wanted.size_bytes <= limits.upload_mib_max * MIB:
@@ -117,7 +117,7 @@ class Images:
         return self._store.write(write)
 
     def append(self, id_or_name: str, organization_id: str | None, offset: int, content: bytes) -> Image:
-        """Take the part of an upload that begins at `offset`; the last one starts the import. Raises NotFoundError,
+        """Store the part of an upload that begins at `offset`. The last part starts the import. Raises NotFoundError,
         ConflictError, UploadOffsetError, InvalidInputError, StorageFullError."""
         if not 0 < len(content) <= PART_BYTES_MAX:
             raise InvalidInputError(f"a part has 1 to {PART_BYTES_MAX} bytes, not {len(content)}")
@@ -134,7 +134,7 @@ class Images:
                 )
             files = self._files(image.id)
             if image.received_bytes == 0 and offset == 0 and files.received() > 0:
-                # Of an upload that failed.
+                # Left over from an upload that failed.
                 files.remove()
             self._require_room(len(content))
             received = files.append(offset, content)
@@ -144,21 +144,21 @@ class Images:
             return replace(image, received_bytes=received, state=state)
 
     def image(self, id_or_name: str, organization_id: str | None) -> Image:
-        """One's own or one of the operator's. Raises NotFoundError, the same for another's."""
+        """An image of the organization or of the operator. Raises NotFoundError, also for another organization's image."""
         with self._store.read() as connection:
             return _found(sql.image(connection, id_or_name, organization_id), id_or_name)
 
     def page(self, organization_id: str | None, wanted: PageRequest) -> Page[Image]:
-        """A page of them, the newest first; of those that one organization may use where it is given."""
+        """A page of images, newest first; with an organization, only those that it can use."""
         with self._store.read() as connection:
             return sql.page(connection, organization_id, wanted)
 
     def remove(self, id_or_name: str, organization_id: str | None) -> Image:
-        """Remove an image and what is stored of it. Raises NotFoundError, ImageInUseError."""
+        """Remove an image and its files. Raises NotFoundError, ImageInUseError."""
 
         def write(connection: Connection) -> Image:
             found = _found(sql.image(connection, id_or_name, organization_id, own=True), id_or_name)
-            # First the change, which locks the row, and then the look: a lease that is being sold has it, or sees this.
+            # Change first, which locks the row, and then check: a concurrent sale is seen here or sees this change.
             sql.change(connection, found.id, ImageState, state=_S.REMOVING.value)
             lease_id = sql.lease_on(connection, found.id)
             if lease_id is not None:
@@ -168,7 +168,7 @@ class Images:
         return self._store.write(write)
 
     def tend(self, now: datetime) -> None:
-        """One round: import what has arrived, one after another, and remove what is to go."""
+        """One round: import uploaded images, one after another, and delete removed ones."""
         node_id = self._site.node_id()
         if self._site.directory is None or node_id is None:
             return
@@ -183,7 +183,7 @@ class Images:
         self._expire(node_id, now)
 
     def close(self) -> None:
-        """End an import that runs; the next process starts it over."""
+        """End a running import; the next process starts it over."""
         if self._importing is not None:
             self._importing.close()
             self._importing = None
@@ -265,7 +265,7 @@ class Images:
         self._store.write(lambda connection: sql.change(connection, image.id, [_S.REMOVING], state=_S.REMOVED.value))
 
     def _expire(self, node_id: str, now: datetime) -> None:
-        """Uploads that were given up, and images that no lease has used for as long as the operator allows."""
+        """Remove abandoned uploads, and images that no lease has used for as long as the operator allows."""
         limits = self._site.limits
         with self._store.read() as connection:
             given_up = now - timedelta(seconds=ABANDONED_S)
@@ -316,8 +316,8 @@ class Images:
 def chosen(
     connection: Connection, site: ImageSite, organization_id: str, name: str, pool_id: str
 ) -> tuple[str, str, str] | None:
-    """Id, name and digest of the image that a lease on a pool asks for; None where it asks for none. Raises NotFoundError,
-    ConflictError, InvalidInputError."""
+    """Id, name and digest of the image that a lease on a pool requests, or None. Raises NotFoundError, ConflictError,
+    InvalidInputError."""
     if not name:
         return None
     image = _found(sql.image(connection, name, organization_id), name)
@@ -333,13 +333,13 @@ def chosen(
 
 
 def take(connection: Connection, image: tuple[str, str, str] | None, now: datetime) -> None:
-    """A lease on the image is made. Raises ConflictError where the image was removed since it was quoted."""
+    """Record that a new lease uses the image. Raises ConflictError if the image was removed since it was quoted."""
     if image is not None and not sql.use(connection, image[0], now):
         raise ConflictError(f"image {image[1]} was removed in the meantime; ask for a new quote")
 
 
 def order_of(connection: Connection, image: tuple[str, str, str] | None) -> ImageOrder | None:
-    """What a backend is told of the image that a lease names."""
+    """What a backend needs to know about the image of the lease."""
     if image is None:
         return None
     found = _found(sql.image(connection, image[0], None), image[1])

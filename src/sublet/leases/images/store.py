@@ -37,8 +37,8 @@ def insert_image(connection: Connection, image: Image) -> None:
 
 
 def image(connection: Connection, id_or_name: str, organization_id: str | None, *, own: bool = False) -> Image | None:
-    """One that is not removed, by its id, or by the name that it has in an organization; its own before the operator's. `own`
-    leaves out the operator's."""
+    """An image that is not removed, by its id, or by its name in an organization; the organization's own before the
+    operator's. `own` leaves out the operator's."""
     query = select(images).where(images.c.state != _GONE)
     if organization_id is None:
         query = query.where(images.c.id == id_or_name)
@@ -51,7 +51,7 @@ def image(connection: Connection, id_or_name: str, organization_id: str | None, 
 
 
 def page(connection: Connection, organization_id: str | None, wanted: PageRequest) -> Page[Image]:
-    """Those that are not removed and that the organization may use, or all; the newest first."""
+    """Images that are not removed, newest first; with an organization, only those that it can use."""
     query = select(images).where(images.c.state != _GONE)
     if organization_id is not None:
         query = query.where(_seen_by(organization_id))
@@ -59,7 +59,7 @@ def page(connection: Connection, organization_id: str | None, wanted: PageReques
 
 
 def held(connection: Connection, organization_id: str) -> tuple[int, int]:
-    """How many images an organization has, and their bytes: of what is on its way, those that were announced."""
+    """The number and bytes of an organization's images. Uploads count with their announced size."""
     size = func.coalesce(func.sum(func.max(images.c.bytes, images.c.upload_bytes)), 0)
     if connection.dialect.name == "postgresql":
         size = func.coalesce(func.sum(func.greatest(images.c.bytes, images.c.upload_bytes)), 0)
@@ -69,7 +69,7 @@ def held(connection: Connection, organization_id: str) -> tuple[int, int]:
 
 
 def in_states(connection: Connection, node_id: str, states: Iterable[ImageState], limit: int) -> list[Image]:
-    """Images of a node in one of the states, the oldest first."""
+    """Images of a node in one of the states, oldest first."""
     query = select(images).where(images.c.node_id == node_id, images.c.state.in_([state.value for state in states]))
     return [_image(row) for row in connection.execute(query.order_by(images.c.created_at, images.c.id).limit(limit))]
 
@@ -77,7 +77,7 @@ def in_states(connection: Connection, node_id: str, states: Iterable[ImageState]
 def unused(
     connection: Connection, node_id: str, states: Iterable[ImageState], before: datetime, limit: int
 ) -> list[Image]:
-    """Images of a node that were last used before then and are not the operator's."""
+    """Images of a node that were last used before then and do not belong to the operator."""
     query = select(images).where(
         images.c.node_id == node_id,
         images.c.state.in_([state.value for state in states]),
@@ -88,18 +88,18 @@ def unused(
 
 
 def nodes_of(connection: Connection, pool_id: str) -> set[str]:
-    """The nodes that state a pool; none where it was made without a node."""
+    """The nodes of a pool; empty if it was created without a node."""
     return set(connection.execute(select(pool_nodes.c.node_id).where(pool_nodes.c.pool_id == pool_id)).scalars())
 
 
 def lease_on(connection: Connection, image_id: str) -> str | None:
-    """A lease that is not over and runs on the image."""
+    """A lease that runs on the image and is not over."""
     query = select(leases.c.id).where(leases.c.image_id == image_id, leases.c.state.notin_(_OVER))
     return connection.execute(query.limit(1)).scalar()
 
 
 def change(connection: Connection, image_id: str, before: Iterable[ImageState], **values: Any) -> bool:
-    """Change an image that is in one of these states; False where it is in another by now."""
+    """Change an image if it is in one of these states. Returns False if it no longer is."""
     states = [state.value for state in before]
     done = connection.execute(
         update(images).where(images.c.id == image_id, images.c.state.in_(states)).values(**values)
@@ -108,8 +108,8 @@ def change(connection: Connection, image_id: str, before: Iterable[ImageState], 
 
 
 def use(connection: Connection, image_id: str, now: datetime) -> bool:
-    """A lease takes the image; False where it is not ready any more. The row is locked until the transaction ends, so that
-    nobody removes it meanwhile."""
+    """A lease uses the image. Returns False if it is no longer ready. The row is locked until the transaction ends, so that
+    the image can't be removed meanwhile."""
     return change(connection, image_id, [ImageState.READY], used_at=now)
 
 

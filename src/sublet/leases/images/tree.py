@@ -1,5 +1,5 @@
-"""The file tree of an image, put together in memory from the entries of its layers. Pure: nothing is unpacked, so no
-symbolic link of an image is ever followed on this machine."""
+"""The file tree of an image, built in memory from the entries of its layers. Pure: nothing is unpacked, so no symbolic link of
+an image is ever followed on this machine."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FOLDER, FILE, LINK = "folder", "file", "link"
 
 @dataclass(slots=True)
 class Node:
-    """An entry. `layer` and `offset` say where the bytes of a file are; `link` is where a symbolic link points."""
+    """An entry. `layer` and `offset` locate the bytes of a file. `link` is the target of a symbolic link."""
 
     kind: str
     layer: int
@@ -29,13 +29,13 @@ class Node:
 
 
 class Tree:
-    """The root of an image. A later layer's entry replaces an earlier one's."""
+    """The root of an image. An entry of a later layer replaces an earlier one."""
 
     def __init__(self) -> None:
         self.root = Node(FOLDER, 0)
 
     def add(self, path: str, node: Node) -> None:
-        """Put `node` at `path`; a folder keeps what is in it. A parent that is a symbolic link within the image is followed as
+        """Put `node` at `path`. A folder keeps its entries. A parent that is a symbolic link is resolved within the image, as
         a program in the image would. Raises ImageRefusedError."""
         parts = parts_of(path)
         if not parts:
@@ -48,24 +48,24 @@ class Tree:
         parent.children[parts[-1]] = node
 
     def hide(self, path: str, layer: int) -> None:
-        """A whiteout of `layer`: what is at `path` in the layers below is gone."""
+        """Apply a whiteout of `layer`: remove what the layers below have at `path`."""
         parts = parts_of(path)
         parent = self._at(parts[:-1], layer, make=False) if parts else None
         if parent is not None and parent.children.get(parts[-1], Node(FILE, layer)).layer < layer:
             del parent.children[parts[-1]]
 
     def empty(self, path: str, layer: int) -> None:
-        """An opaque whiteout of `layer`: the folder at `path` keeps nothing of the layers below."""
+        """Apply an opaque whiteout of `layer`: remove everything that the layers below have in the folder at `path`."""
         folder = self._at(parts_of(path), layer, make=False)
         if folder is not None:
             folder.children = {name: node for name, node in folder.children.items() if node.layer >= layer}
 
     def find(self, path: str) -> Node | None:
-        """What is at `path` within the image, symbolic links followed; None where nothing is."""
+        """The entry at `path` within the image, with symbolic links resolved, or None."""
         return self._at(parts_of(path), 0, make=False, last=True)
 
     def mount_point(self, path: str, kind: str) -> None:
-        """See that something is at `path` on which can be mounted: a folder or a file, no symbolic link."""
+        """Ensure that `path` is a folder or a file, rather than a symbolic link, so that something can be mounted there."""
         parts = parts_of(path)
         node = self.root
         for depth, name in enumerate(parts):
@@ -76,7 +76,7 @@ class Tree:
             node = found
 
     def walk(self) -> Iterator[tuple[str, Node]]:
-        """Every entry but the root, parents first, in the order of their names."""
+        """Every entry except the root, parents first, by name."""
         pending = [("", self.root)]
         while pending:
             path, node = pending.pop()
@@ -92,7 +92,7 @@ class Tree:
         return found
 
     def _at(self, parts: list[str], layer: int, *, make: bool, last: bool = True) -> Node | None:
-        """The node that a program in the image would find; `make` makes the folders that are missing."""
+        """The node that a program in the image would find. `make` creates missing folders."""
         trail = [self.root]
         pending = list(reversed(parts))
         links = 0
@@ -121,7 +121,8 @@ class Tree:
 
 
 def parts_of(path: str) -> list[str]:
-    """The components of an entry's name, as from the root of the image. Raises ImageRefusedError for one that could leave it."""
+    """The components of an entry's name, relative to the root of the image. Raises ImageRefusedError if the name could leave
+    it."""
     if len(path) > PATH_BYTES_MAX or "\0" in path:
         raise ImageRefusedError(f"the name {shown(path)} is too long, or holds a NUL character")
     parts = [part for part in path.split("/") if part not in ("", ".")]
@@ -133,5 +134,5 @@ def parts_of(path: str) -> list[str]:
 
 
 def shown(path: str) -> str:
-    """A name of an image in a message: short, printable, quoted."""
+    """A name from an image for a message: short, printable, quoted."""
     return ascii(path[:120])

@@ -1,1 +1,1 @@
-"""The life of a lease: every change of state, the steps that carry a plan out, and the meter."""
+"""The life of a lease: changes of state, the executor of plans, and metering."""

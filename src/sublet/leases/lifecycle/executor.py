@@ -1,4 +1,5 @@
-"""Carries a plan out, one step at a time. It may die between any two steps: the next plan starts from what then is."""
+"""Carries out a plan, one step at a time. The process may be killed between any two steps: the next plan starts from what is
+observed then."""
 
 from __future__ import annotations
 
@@ -63,17 +64,15 @@ _log = structlog.get_logger("sublet.leases")
 
 @dataclass(slots=True)
 class Outcome:
-    """What became of a plan: the steps that were carried out, and those that failed, with the reason."""
+    """The result of a plan: the steps that were carried out, and those that failed, with the reason."""
 
     done: list[Step] = field(default_factory=list)
     failed: list[tuple[Step, str]] = field(default_factory=list)
 
 
 class Executor:
-    """`backends` are keyed by the name that pools carry. `reclaims` gives and withdraws the notices that steps ask for.
-
-    With one worker the order of all calls follows from the plan alone, as a simulation needs it.
-    """
+    """Carries out plans. `backends` are keyed by the backend name of a pool. `reclaims` gives and withdraws notices. With one
+    worker, the order of all calls depends only on the plan, as a simulation requires."""
 
     def __init__(
         self,
@@ -99,11 +98,12 @@ class Executor:
         lanes: Lanes | None = None,
         lane_of: Callable[[Step], str] = lambda step: "",
     ) -> Outcome:
-        """A step that fails is told and does not keep the others from being done. Kinds follow one another; where there are
-        several workers, slow steps of one kind, each about a lease of its own, are done side by side.
+        """Carry out the steps of a plan. A step that fails is reported and does not prevent the others. Kinds of steps run one
+        after another. With several workers, slow steps of one kind, each for a different lease, run in parallel.
 
-        `may` is asked right before a step. One that another process has taken over is left to that one, and not told. With
-        `lanes` no backend waits for another: what is not done when the round is over goes on, and is told in the log alone.
+        `may` is called right before a step. A step that another process has taken over is left to that process and not reported.
+        With `lanes`, no backend waits for another: steps that are not done by the end of the round continue, and their results
+        are only logged.
         """
         outcome = Outcome()
         if lanes is None:
@@ -130,7 +130,7 @@ class Executor:
                     outcome.failed.append((step, failure))
 
     def _attempt(self, step: Step, may: Callable[[Step], bool]) -> str | None:
-        """Why the step failed; None where it did not."""
+        """The reason why the step failed, or None."""
         try:
             if not may(step):
                 return NOT_OURS
@@ -149,7 +149,7 @@ class Executor:
         self._start(step)
 
     def _start(self, step: Step) -> None:
-        """Where this machine can never run it, the lease fails at once instead of at the end of its grace."""
+        """If this machine can never run it, the lease fails at once instead of at the end of its grace period."""
         lease = self._lease(step)
         if lease.state is not LeaseState.PREPARING:
             return
@@ -157,7 +157,7 @@ class Executor:
             self._backend(lease).start(self._order(lease))
         except (IsolationUnavailableError, SoftIsolationError, StorageFullError, InvalidInputError) as error:
             if lease.service_s is not None:
-                # It may start later, or elsewhere, and still be in time.
+                # It can start later, or elsewhere, and still meet its deadline.
                 self._turns.pause(lease.id, self._backend(lease).pause(lease.id), ACTOR, error.message)
                 self._transitions.note(lease.id, error.message)
                 return
@@ -183,7 +183,7 @@ class Executor:
         self._turns.note_risk(step.subject)
 
     def _pause(self, step: Step) -> None:
-        """Its sandbox is stopped first, so that its accelerators are nobody's before they are free."""
+        """The sandbox is stopped first, so that it no longer uses the accelerators when they become free."""
         lease = self._lease(step)
         if lease.service_s is None or lease.state.terminal or lease.state is LeaseState.ENDING:
             return
@@ -200,7 +200,8 @@ class Executor:
         self._turns.pause(lease.id, seen, ACTOR, step.reason, out)
 
     def _hand_back(self, step: Step) -> None:
-        """Its sandbox is stopped first, so that nothing of it is left on what others may have now; its home waits."""
+        """The sandbox is stopped first, so that it no longer uses accelerators that others may get now. The home directory is
+        kept."""
         lease = self._lease(step)
         if not lease.state.served or lease.handing_back is None:
             return
@@ -213,8 +214,8 @@ class Executor:
             self._restart(step)
 
     def _transfer(self, step: Step) -> None:
-        """Its sandbox is stopped first, so that nothing of it is left on what the owner has now; its home waits for the start in the
-        other pool, which the next plan makes."""
+        """The sandbox is stopped first, so that it no longer uses the owner's accelerators. The home directory is kept for the
+        start in the other pool, which is part of the next plan."""
         lease = self._lease(step)
         if lease.move is None or lease.state.terminal or lease.state is LeaseState.ENDING:
             return
@@ -231,7 +232,8 @@ class Executor:
             self._backend(lease).start(self._order(lease))
 
     def _replace(self, step: Step) -> None:
-        """The sandbox is stopped first, so that nothing of it is left on what failed; its home waits for the new start."""
+        """The sandbox is stopped first, so that it no longer uses the failed accelerators. The home directory is kept for the
+        next start."""
         lease = self._lease(step)
         if lease.state is not LeaseState.SCHEDULED:
             seen = self._backend(lease).pause(lease.id)
@@ -291,7 +293,8 @@ class Executor:
             self._transitions.adopt(lease.id, seen.taken_at, ACTOR)
 
     def _reserve(self, step: Step) -> None:
-        """Outside every transaction: what was accepted holds in the books, and is asserted again until the engine keeps it too."""
+        """Runs outside every transaction. An accepted lease is recorded in the database, and the reservation is requested
+        again until the engine has it, too."""
         lease = self._lease(step)
         if lease.state.terminal or lease.state is LeaseState.ENDING:
             return
@@ -308,7 +311,7 @@ class Executor:
             self._transitions.keep_facts(lease.id, facts)
 
     def _release(self, step: Step) -> None:
-        """The books are asked once more, as for an orphan."""
+        """The database is checked again, as for an orphan."""
         with self._store.read() as connection:
             lease = sql.lease(connection, step.subject)
         if lease is None or lease.state.terminal:
@@ -325,7 +328,7 @@ class Executor:
             self._backend(lease).extend(lease.id, step.at or lease.window.end)
 
     def _set_keys(self, step: Step) -> None:
-        """A backend that is told to start what runs already takes the order's keys."""
+        """Starting a lease that already runs makes the backend use the keys of the order."""
         lease = self._lease(step)
         if lease.state.served:
             self._backend(lease).start(self._order(lease))
@@ -360,7 +363,7 @@ class Executor:
             self._transitions.finish(lease.id, seen, ACTOR)
 
     def _abandon(self, step: Step) -> None:
-        """What was started is stopped before the accelerators are anybody's again."""
+        """What was started is stopped before the accelerators are released."""
         lease = self._lease(step)
         if lease.state not in (LeaseState.SCHEDULED, LeaseState.PREPARING):
             return
@@ -379,7 +382,7 @@ class Executor:
         self._transitions.quarantine(step.subject, step.reason, ACTOR)
 
     def _reap(self, step: Step) -> None:
-        """The books are asked once more: a lease that was sold since the plan was made is nobody's orphan."""
+        """The database is checked again: a lease that was sold since the plan was made is not an orphan."""
         with self._store.read() as connection:
             lease = sql.lease(connection, step.subject)
         if lease is not None and not lease.state.terminal:
@@ -398,7 +401,7 @@ class Executor:
         self._transitions.release_unit(step.subject, ACTOR, step.reason)
 
     def _where(self, step: Step) -> list[Backend]:
-        """The backend that has what the step is about; all of them where the plan does not say."""
+        """The backend of the step's subject, or all backends if the plan does not say."""
         named = self._backends.get(str(step.details.get("backend", "")))
         return [named] if named is not None else list(self._backends.values())
 
@@ -422,7 +425,8 @@ class Executor:
         return self._backends[name]
 
     def _order(self, lease: Lease) -> StartOrder:
-        """What the backend is told. Allow lists are read again: hosts that the operator removed are closed at the next start."""
+        """The order for the backend. Allow lists are read again, so hosts that the operator removed are blocked at the next
+        start."""
         with self._store.read() as connection:
             job = jobs_sql.order_of(connection, lease.id)
             image = image_order(connection, lease.image)
@@ -449,7 +453,7 @@ class Executor:
 
 
 def notice_text(lease: Lease) -> str:
-    """What the tenant's terminals show."""
+    """The message in the tenant's terminals."""
     assert lease.reclaim_at is not None
     if lease.service_s is not None:
         return (

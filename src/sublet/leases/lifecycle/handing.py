@@ -1,4 +1,4 @@
-"""A lease releases the accelerators that its tenant gives back, once that moment has come and its sandbox has stopped."""
+"""Releases the accelerators that a tenant gives back, once they are due and the sandbox has stopped."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from sublet.store import Store
 
 
 def hand_back(store: Store, transitions: Transitions, lease_id: str, actor: str) -> bool:
-    """False where there is nothing to give back, and nothing changes. The caller has stopped the sandbox."""
+    """Release the accelerators that are due. Returns False and changes nothing if there are none. The caller has stopped the
+    sandbox."""
 
     def write(connection: Connection) -> bool:
         now = store.clock.now()

@@ -1,4 +1,4 @@
-"""A lane for each backend: what is to be done on one never waits for another that is slow."""
+"""A lane for each backend, so that work on one backend never waits for another that is slow."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ _log = structlog.get_logger("sublet.leases")
 
 
 class Lanes:
-    """Work by lane, each lane on a thread of its own. Call `run` from one thread."""
+    """Runs work by lane, each lane in its own thread. Call `run` from one thread."""
 
     def __init__(self, round_s: float = ROUND_S) -> None:
         self._round_s = round_s
         self._running: dict[str, threading.Thread] = {}
 
     def busy(self) -> frozenset[str]:
-        """Lanes that still do the work of an earlier round."""
+        """Lanes that are still busy with an earlier round."""
         self._running = {lane: thread for lane, thread in self._running.items() if thread.is_alive()}
         return frozenset(self._running)
 
     def run(self, work: Mapping[str, Sequence[T]], do: Callable[[Sequence[T]], None]) -> frozenset[str]:
-        """Do each lane's work, the lanes side by side; returns those that had not ended after ROUND_S. A busy lane gets
-        nothing: the next plan has what is then still to be done."""
+        """Run the work of each lane in parallel. Returns the lanes that had not finished after ROUND_S. A busy lane gets no
+        work: the next plan has what is left to do."""
         busy = self.busy()
         started = {}
         for lane, items in work.items():
@@ -51,5 +51,5 @@ def _guarded(lane: str, items: Sequence[T], do: Callable[[Sequence[T]], None]) -
     try:
         do(items)
     except Exception as error:
-        # A thread's exception would only reach standard error.
+        # An exception in a thread would only be printed to standard error.
         _log.error("lane_broke", lane=lane, exc_info=error)

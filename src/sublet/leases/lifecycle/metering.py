@@ -1,4 +1,4 @@
-"""From evidence of delivery to usage: whole seconds, in intervals that are the same however often they are worked out."""
+"""Turns evidence of delivery into usage: whole seconds, in intervals that are the same each time they are computed."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _STEP_US = METER_STEP_S * _SECOND_US
 
 @dataclass(frozen=True, slots=True)
 class UsageInterval:
-    """`accelerator_s` delivered seconds of a lease within one minute of the clock, all at one price. `id` follows from the
-    lease, the minute, and which of its prices it is, so that the same interval told twice is one. `hold_number` is the
-    reservation that it is paid from."""
+    """`accelerator_s` delivered seconds of a lease within one minute of the clock, at one price. `id` is derived from the
+    lease, the minute and the index of the price, so that reporting an interval twice counts once. `hold_number` is the
+    reservation that pays for it."""
 
     id: str
     lease_id: str
@@ -39,7 +39,7 @@ class UsageInterval:
 
     @property
     def resource(self) -> str:
-        """What the ledger knows it by: one price is agreed for each."""
+        """The resource name in the ledger, where each name has one agreed price."""
         return f"{self.lease_id}.{self.price_number + 1}" if self.price_number else self.lease_id
 
     def as_dict(self) -> dict[str, Any]:
@@ -54,7 +54,7 @@ class UsageInterval:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """Intervals to bill, and until when the lease is then metered. `complete` says that all evidence is used up."""
+    """Intervals to bill, and the time until which the lease is then metered. `complete` means that all evidence is used."""
 
     intervals: tuple[UsageInterval, ...]
     metered_until: datetime
@@ -62,10 +62,10 @@ class Reading:
 
 
 def read_meter(lease: Lease, deliveries: Sequence[Delivery], *, final: bool) -> Reading | None:
-    """What `deliveries` add to what is metered already; None where nothing is due.
+    """What `deliveries` add to the usage that is metered already, or None if nothing is due.
 
-    A minute is read once the evidence has passed its end, and the last, shorter one when `final`. A delivered second is a
-    whole one: starts are rounded up, ends down. Nothing outside the sold window or after the deadline counts.
+    A minute is read once the evidence has passed its end; the last, shorter one if `final` is set. Only whole delivered seconds
+    count: starts are rounded up, ends down. Nothing counts outside the sold window or after the deadline.
     """
     pieces = _pieces(lease, deliveries)
     if not pieces:
@@ -89,12 +89,12 @@ def read_meter(lease: Lease, deliveries: Sequence[Delivery], *, final: bool) -> 
 
 
 def delivered_s(lease: Lease, deliveries: Sequence[Delivery]) -> int:
-    """Accelerator-seconds that `deliveries` prove, as the meter counts them."""
+    """The delivered accelerator-seconds in `deliveries`, as the meter counts them."""
     return sum((end - start) // _SECOND_US * count for start, end, count in _pieces(lease, deliveries))
 
 
 def _pieces(lease: Lease, deliveries: Sequence[Delivery]) -> list[tuple[int, int, int]]:
-    """What was delivered, and of a lease with a deadline never more than was promised."""
+    """The delivered pieces; for a lease with a deadline, never more than was promised."""
     pieces = _worked(lease, deliveries)
     if lease.service_s is None:
         return pieces
@@ -106,15 +106,15 @@ def _pieces(lease: Lease, deliveries: Sequence[Delivery]) -> list[tuple[int, int
             promised.append((start, last, count))
             left -= (last - start) // _SECOND_US * count
         if 0 < left < count and last < end:
-            # Where an accelerator failed meanwhile, the last second is one of fewer.
+            # If an accelerator failed meanwhile, the last second counts fewer accelerators.
             promised.append((last, last + _SECOND_US, left))
             left = 0
     return promised
 
 
 def _worked(lease: Lease, deliveries: Sequence[Delivery]) -> list[tuple[int, int, int]]:
-    """(start, end, accelerators) in microseconds at whole seconds, in order, without overlap: what was delivered, and never
-    more than the accelerators of the lease that worked."""
+    """(start, end, accelerators) in microseconds at whole seconds, in order, without overlaps: what was delivered, and at most
+    by the lease's accelerators that worked."""
     delivered = _delivered(lease, deliveries)
     if not lease.outages:
         return delivered
@@ -152,7 +152,7 @@ def _delivered(lease: Lease, deliveries: Sequence[Delivery]) -> list[tuple[int, 
 
 
 def _intervals(lease: Lease, pieces: list[tuple[int, int, int]], minute: int) -> list[UsageInterval]:
-    """What was delivered in that minute, one interval for each price that held in it."""
+    """The usage delivered in that minute, one interval for each price in it."""
     edges = [minute, *(to_micros(step.start) for step in lease.price_steps), minute + _STEP_US]
     cuts = sorted({edge for edge in edges if minute <= edge <= minute + _STEP_US})
     found = [_interval(lease, pieces, minute, span) for span in pairwise(cuts)]
@@ -187,6 +187,6 @@ def _interval(
 
 
 def _next_minute(pieces: list[tuple[int, int, int]], minute: int) -> int:
-    """The next minute in which anything was delivered."""
+    """The next minute with any delivery."""
     later = [start for start, _, _ in pieces if start >= minute + _STEP_US]
     return min(later) // _STEP_US * _STEP_US if later else max(end for _, end, _ in pieces) + _STEP_US

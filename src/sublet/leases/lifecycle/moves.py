@@ -1,5 +1,5 @@
-"""A lease leaves accelerators: those that failed, for others, for fewer or for good; or all of them, for those of another pool. Each
-change is one transaction, harmless when repeated."""
+"""Moves leases off accelerators: from failed ones to spares or to fewer, or to those of another pool. Each change is one
+idempotent transaction."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _BY_DEADLINE = ("reclaimed", "window_over")
 
 
 def find_failures(connection: Connection, leases: Sequence[Lease], now: datetime) -> dict[str, Failure]:
-    """The failures of `leases`, by lease id, each with spares of its own: no two are offered the same accelerator."""
+    """The failures of `leases`, by lease id, each with spares. No accelerator is offered twice."""
     failed = sql.failed_units(connection)
     found: dict[str, Failure] = {}
     taken: set[str] = set()
@@ -49,8 +49,8 @@ def find_failures(connection: Connection, leases: Sequence[Lease], now: datetime
 
 
 def free_units(connection: Connection, lease: Lease, now: datetime) -> list[Unit]:
-    """Accelerators of the lease's pool that work and that nobody holds until the lease is over and cleaned up, but for what
-    reclaims keep for the owner."""
+    """Working accelerators of the lease's pool that nobody holds until the lease is over and cleaned up. Those that reclaims
+    hold for the owner are left out."""
     fence = max(calendar.fences_of(connection, lease.id), key=lambda item: item.fenced.end, default=None)
     if fence is None or fence.fenced.end <= now:
         return []
@@ -62,8 +62,8 @@ def free_units(connection: Connection, lease: Lease, now: datetime) -> list[Unit
 def move(
     connection: Connection, lease: Lease, out: Sequence[str], incoming: Sequence[str], reason: str, now: datetime
 ) -> Lease | None:
-    """Give the lease `incoming` instead of `out`, or fewer where `incoming` are fewer; None where the plan no longer holds:
-    one is back in service, or a spare is taken. The caller holds the pool's lock and has stopped the sandbox."""
+    """Give the lease `incoming` instead of `out`, or fewer accelerators if `incoming` are fewer. Returns None if the plan is
+    outdated: one is back in service, or a spare is taken. The caller holds the pool's lock and has stopped the sandbox."""
     failed = sql.failed_units(connection)
     stale = any(unit not in lease.unit_ids or unit not in failed for unit in out)
     free = {unit.id for unit in free_units(connection, lease, now)}
@@ -100,8 +100,8 @@ def move(
 
 
 def hand_back(connection: Connection, lease: Lease, now: datetime) -> Lease | None:
-    """The lease without the accelerators that its tenant gives back; None where there is nothing to give back by now. The caller
-    holds the pool's lock and has stopped the sandbox."""
+    """The lease without the accelerators that its tenant gives back, or None if there are none. The caller holds the pool's
+    lock and has stopped the sandbox."""
     handing = lease.handing_back
     if handing is None or handing.at > now or not set(handing.unit_ids) < set(lease.unit_ids):
         return None
@@ -125,8 +125,8 @@ def hand_back(connection: Connection, lease: Lease, now: datetime) -> Lease | No
 
 
 def hold(connection: Connection, lease: Lease, planned: PlannedMove, timing: Timing) -> None:
-    """From now on the accelerators of another pool are held for the lease, from the moment of the move to its end: nobody can be sold
-    them. The caller holds both pools' locks. A move that is never made holds nothing after its grace."""
+    """Hold accelerators of another pool for the lease, from the time of the move to its end, so that nobody else can buy them.
+    The caller holds both pools' locks. If the move is not made, the hold ends after its grace period."""
     window = Window(planned.at, lease.window.end)
     place = (planned.pool_id, lease.class_name, lease.organization_id)
     held = [
@@ -137,15 +137,15 @@ def hold(connection: Connection, lease: Lease, planned: PlannedMove, timing: Tim
 
 
 def drop(connection: Connection, lease: Lease) -> None:
-    """The lease does not move: what was held for it is on sale again."""
+    """Cancel the move and release what was held for it."""
     if lease.move is not None:
         calendar.release(connection, _holder(lease.id))
         sql.update_lease(connection, lease.id, move=None)
 
 
 def stay(connection: Connection, lease: Lease, end_reason: str) -> Lease:
-    """A lease that was to move ends for a reason of its own: its tenant leaves, or something fails. The owner breaks nothing, for it
-    would have gone on elsewhere."""
+    """Cancel the move because the lease ends for a reason of its own: its tenant leaves, or something fails. The owner breaks
+    no promise, because the lease would have continued elsewhere."""
     if lease.move is None or end_reason in _BY_DEADLINE:
         return lease
     drop(connection, lease)
@@ -154,15 +154,16 @@ def stay(connection: Connection, lease: Lease, end_reason: str) -> Lease:
 
 
 def break_after_all(connection: Connection, lease: Lease) -> None:
-    """The lease was to move and can't: it ends when it was to move, with the credit of its class."""
+    """End the lease at the time of the move, with the credit of its class, because it can't move."""
     if lease.move is not None and lease.reclaim_at is not None:
         drop(connection, lease)
         sql.update_lease(connection, lease.id, credit_nano=credit_nano(lease, lease.reclaim_at))
 
 
 def go(connection: Connection, lease: Lease, planned: PlannedMove, timing: Timing, now: datetime) -> Lease | None:
-    """The lease goes on in another pool, for the price and until the end that it was sold for; None where the accelerators are not
-    there, and nothing changes. The caller holds both pools' locks and has stopped the sandbox of a lease that has begun."""
+    """Move the lease to another pool, at the price and until the end that it was sold for. Returns None and changes nothing if
+    the accelerators are not available. The caller holds both pools' locks and has stopped the sandbox of a lease that has
+    begun."""
     if now >= lease.window.end:
         return None
     window = Window(max(now, lease.window.start), lease.window.end)
@@ -203,12 +204,12 @@ def go(connection: Connection, lease: Lease, planned: PlannedMove, timing: Timin
 
 
 def _holder(lease_id: str) -> str:
-    """Who holds what a lease is going to move to."""
+    """The calendar holder of a planned move's accelerators."""
     return f"{calendar.MOVING}{lease_id.partition('_')[2]}"
 
 
 def with_open_outages(connection: Connection, lease: Lease) -> Lease:
-    """The lease with what does not work at this moment, for the meter."""
+    """The lease with its current outages, for the meter."""
     failed = sql.failed_units(connection, lease.unit_ids)
     since = [item.unit for item in failed.values() if item.unit.since is not None and item.lease_id is None]
     if not since:
@@ -218,7 +219,8 @@ def with_open_outages(connection: Connection, lease: Lease) -> Lease:
 
 
 def _counts(failed: sql.FailedRow, lease: Lease) -> bool:
-    """An accelerator that another lease left unclean is none to begin on; what the lease itself leaves is its own affair."""
+    """Whether an unusable accelerator counts as a failure of the lease. If another lease left it in quarantine, it counts only
+    before this lease begins. What this lease itself leaves never counts."""
     return failed.lease_id is None or (failed.lease_id != lease.id and lease.state is LeaseState.SCHEDULED)
 
 

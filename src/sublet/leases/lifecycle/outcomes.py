@@ -1,4 +1,4 @@
-"""What became of a lease as a promise: kept, given back early by its tenant, broken by the owner, or failed."""
+"""The outcome of a lease as a promise: kept, given back early by the tenant, broken by the owner, or failed."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from sublet.values.windows import Window
 
 
 def promise_of(row: Row[Any]) -> Promise | None:
-    """The promise that a row of `store.over_since` stands for; None for a lease that its tenant canceled before it began.
+    """The promise of a row of `store.over_since`, or None for a lease that its tenant canceled before it began.
 
-    A tenant who leaves during the notice period counts as evicted: the owner's notice came first.
+    A tenant who leaves during the notice period counts as evicted, because the owner's notice came first.
     """
     over_at = min(row.ended_at, row.end_at)
     if row.service_s is not None:

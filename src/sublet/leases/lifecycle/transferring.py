@@ -1,4 +1,4 @@
-"""A lease that the owner takes back moves to another pool: planned with its notice, made once its sandbox has stopped."""
+"""Moves a reclaimed lease to another pool: planned with its notice, and made once its sandbox has stopped."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MOVES = "the owner needs the accelerators, and the lease goes on in another pool
 
 
 class Transfers:
-    """Plans and makes moves, each in one transaction, harmless when repeated. `actor` is who or what caused it."""
+    """Plans and makes moves. Each is one idempotent transaction. `actor` is who or what caused it."""
 
     def __init__(self, store: Store, ports: LeasePorts, transitions: Transitions) -> None:
         self._store = store
@@ -28,8 +28,8 @@ class Transfers:
         self._transitions = transitions
 
     def plan(self, connection: Connection, victim: Victim, actor: str, now: datetime) -> Lease:
-        """Decide, within the caller's transaction, which has the locks of both pools, that a lease moves instead of ending. One
-        that has not begun moves at once."""
+        """Decide that a lease moves instead of ending, within the caller's transaction, which holds the locks of both pools. A
+        lease that has not begun moves at once."""
         assert victim.move is not None
         lease = self._transitions.locked(connection, victim.id)
         if lease.state.terminal or lease.state is LeaseState.ENDING or lease.reclaim_at is not None:
@@ -42,8 +42,8 @@ class Transfers:
         return self._transitions.give_notice(connection, victim, actor, now)
 
     def make(self, lease_id: str, actor: str) -> bool:
-        """The moment has come: the lease is another pool's from now on, and is started there by the next plan. False where it can't
-        be, which ends it, or where there is no such move any more. The caller has stopped the sandbox."""
+        """Make a move that is due. The next plan then starts the lease in its new pool. Returns False if the move can't be
+        made, which ends the lease, or no longer exists. The caller has stopped the sandbox."""
 
         def write(connection: Connection) -> bool:
             now = self._store.clock.now()

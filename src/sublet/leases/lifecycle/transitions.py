@@ -1,4 +1,4 @@
-"""Every change of a lease's state, each in one transaction with all that belongs to it, each harmless when repeated."""
+"""Every change of a lease's state. Each is one idempotent transaction with everything that belongs to it."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Transitions:
 
     @property
     def timing(self) -> Timing:
-        """The gaps around a lease where its engine has none of its own."""
+        """The gaps around a lease, unless its engine has its own."""
         return self._ports.timing
 
     def prepare(self, lease_id: str, actor: str) -> Lease:
@@ -62,7 +62,7 @@ class Transitions:
         return self._move(lease_id, {LeaseState.SCHEDULED}, LeaseState.PREPARING, actor, "the window opens")
 
     def activate(self, lease_id: str, observation: Observation, actor: str) -> Lease:
-        """PREPARING to ACTIVE, on the evidence of a login prompt that was seen the customer's way."""
+        """PREPARING to ACTIVE, once a login prompt was seen the way the customer connects."""
         began = observation.deliveries[0].start if observation.deliveries else self._store.clock.now()
         return self._move(
             lease_id,
@@ -90,12 +90,12 @@ class Transitions:
         )
 
     def note(self, lease_id: str, error: str) -> None:
-        """Keep what went wrong where the customer and the operator see it."""
+        """Store what went wrong, for the customer and the operator."""
         self._store.write(lambda connection: sql.update_lease(connection, lease_id, last_error=error[:500]))
 
     def give_notice(self, connection: Connection, victim: Victim, actor: str, now: datetime) -> Lease:
-        """Decide, within the caller's transaction, that a lease is taken back. A lease that has not begun when it would be
-        taken back is canceled; one that is being prepared hears of it once it is active."""
+        """Decide that a lease is reclaimed, within the caller's transaction. A lease that would not have begun by then is
+        canceled. A lease that is being prepared is told once it is active."""
         lease = self._read(connection, victim.lease.id)
         if lease.state.terminal or lease.state is LeaseState.ENDING or lease.reclaim_at is not None:
             return lease
@@ -115,8 +115,8 @@ class Transitions:
         return self._read(connection, lease.id)
 
     def adopt(self, lease_id: str, taken_at: datetime, actor: str) -> Lease:
-        """The engine takes the lease back at `taken_at`, and nobody was asked: that is its deadline now, with the credit of its
-        class. Nothing changes where it is over by then anyway."""
+        """The engine itself preempts the lease at `taken_at`. That becomes its deadline, with the credit of its class. Nothing
+        changes if the lease is over by then anyway."""
 
         def write(connection: Connection) -> Lease:
             now = self._store.clock.now()
@@ -145,7 +145,7 @@ class Transitions:
         return self._store.write(write)
 
     def keep_facts(self, lease_id: str, facts: dict[str, Any]) -> None:
-        """What the lease's engine says of it (`plan.engines.engine_facts`), where its owner and the operator see it."""
+        """Store what the lease's engine reports (`plan.engines.engine_facts`), for its owner and the operator."""
         self._store.write(lambda connection: sql.update_lease(connection, lease_id, engine=facts))
 
     def _shorten(self, connection: Connection, lease: Lease, end: datetime) -> None:
@@ -157,9 +157,8 @@ class Transitions:
         return self._move(lease_id, {LeaseState.ACTIVE, LeaseState.DEGRADED}, LeaseState.NOTICE, actor, why)
 
     def withdraw_notice(self, lease_id: str, actor: str, reason: str) -> Lease:
-        """NOTICE to ACTIVE, before the deadline and where nobody else holds the accelerators until the old end. A lease that
-        has not begun yet simply keeps its window. Otherwise nothing changes.
-        """
+        """NOTICE to ACTIVE, before the deadline and if nobody else holds the accelerators until the old end. A lease that has
+        not begun yet keeps its window. Otherwise, nothing changes."""
 
         def write(connection: Connection) -> Lease:
             now = self._store.clock.now()
@@ -185,7 +184,7 @@ class Transitions:
         return self._store.write(write)
 
     def begin_end(self, lease_id: str, end_reason: str, actor: str, why: str) -> Lease:
-        """To ENDING; the first cause wins. A job that is done before its window is over gives the rest back."""
+        """To ENDING. The first cause wins. A job that is done before its window is over gives back the rest."""
         before = {LeaseState.ACTIVE, LeaseState.DEGRADED, LeaseState.NOTICE, *_WITH_DEADLINE}
 
         def write(connection: Connection) -> Lease:
@@ -206,15 +205,16 @@ class Transitions:
     def change(
         self, connection: Connection, lease: Lease, after: LeaseState, actor: str, reason: str, now: datetime
     ) -> None:
-        """Change the state inside the caller's transaction, which has the pool's lock."""
+        """Change the state inside the caller's transaction, which holds the pool's lock."""
         self._change(connection, lease, after, actor, reason, now)
 
     def locked(self, connection: Connection, lease_id: str) -> Lease:
-        """The lease under its pool's lock, which stays the caller's until its transaction is over. Raises NotFoundError."""
+        """The lease under its pool's lock, which is held until the caller's transaction is over. Raises NotFoundError."""
         return self._locked(connection, lease_id)
 
     def meter(self, lease_id: str, deliveries: Sequence[Delivery], *, final: bool = False) -> int:
-        """Bill what the evidence adds; returns how many intervals. The interval and the meter move together or not at all."""
+        """Bill what the evidence adds. Returns the number of intervals. The intervals and the meter change together or not at
+        all."""
         count = 0
         for _ in range(METER_ROUNDS_MAX):
             added, complete = self._store.write(lambda it: self._meter_once(it, lease_id, deliveries, final=final))
@@ -224,12 +224,12 @@ class Transitions:
         return count
 
     def count_traffic(self, lease: Lease, observation: Observation) -> None:
-        """Keep what went through the lease's way out. Counters only grow, so the last one told is the truth."""
+        """Store the lease's outbound traffic. Counters only increase, so the last report counts."""
         if (told := observation.traffic) is not None and dict(told) != dict(lease.traffic):
             self._store.write(lambda connection: sql.update_lease(connection, lease.id, traffic=dict(told)))
 
     def finish(self, lease_id: str, observation: Observation, actor: str) -> Lease:
-        """ENDING to ENDED: the last seconds are billed, the credit is posted, the accelerators are free or quarantined."""
+        """ENDING to ENDED: the last seconds are billed, the credit is posted, and the accelerators are free or quarantined."""
         self.meter(lease_id, observation.deliveries, final=True)
 
         def write(connection: Connection) -> Lease:
@@ -253,7 +253,7 @@ class Transitions:
         return self._store.write(write)
 
     def _settled(self, connection: Connection, lease: Lease) -> Lease:
-        """The lease, which is metered to its end: of one with a deadline it is now known whether it was kept, and what is owed."""
+        """The lease, metered to its end. For a lease with a deadline, decides whether it was met and what is owed."""
         if lease.service_s is None or lease.end_reason in ("released", "canceled", JOB_DONE):
             return lease
         lease = self._read(connection, lease.id)
@@ -263,7 +263,7 @@ class Transitions:
         return self._read(connection, lease.id)
 
     def abandon(self, lease_id: str, observation: Observation, actor: str, why: str) -> Lease:
-        """SCHEDULED or PREPARING to FAILED, or to CANCELED where the tenant asked for that. Nothing is billed."""
+        """SCHEDULED or PREPARING to FAILED, or to CANCELED if the tenant asked for that. Nothing is billed."""
 
         def write(connection: Connection) -> Lease:
             now = self._store.clock.now()
@@ -283,8 +283,8 @@ class Transitions:
         return self._store.write(write)
 
     def move(self, lease_id: str, out: Sequence[str], incoming: Sequence[str], actor: str, reason: str) -> bool:
-        """Onto `incoming` instead of `out`, or with fewer; False where that no longer holds, and nothing changes. The caller has
-        stopped the sandbox of a lease that has begun."""
+        """Move to `incoming` instead of `out`, or to fewer accelerators. Returns False and changes nothing if that is
+        outdated. The caller has stopped the sandbox of a lease that has begun."""
 
         def write(connection: Connection) -> bool:
             now = self._store.clock.now()
@@ -304,8 +304,8 @@ class Transitions:
         return self._store.write(write)
 
     def fail(self, lease_id: str, out: Sequence[str], actor: str, reason: str, *, clean: bool = True) -> Lease:
-        """Over, since `out` failed: to FAILED where it has not begun, else to ENDING. The credit of its class is owed either way.
-        Nothing changes where one of them works again."""
+        """End the lease because `out` failed: to FAILED if it has not begun, or else to ENDING. The credit of its class is
+        owed in either case. Nothing changes if one of them works again."""
 
         def write(connection: Connection) -> Lease:
             now = self._store.clock.now()
@@ -331,7 +331,7 @@ class Transitions:
     def release(
         self, lease_id: str, actor: str, before: Callable[[Connection, Lease, datetime], None] | None = None
     ) -> Lease:
-        """The tenant gives the lease back, or cancels it before it began. `before` is done first, in the same transaction."""
+        """The tenant gives back the lease, or cancels it before it begins. `before` runs first, in the same transaction."""
 
         def write(connection: Connection) -> Lease:
             now = self._store.clock.now()
@@ -360,7 +360,7 @@ class Transitions:
         return self._store.write(write)
 
     def quarantine(self, lease_id: str, reason: str, actor: str) -> None:
-        """Take the lease's accelerators out of sale until they are proved clean."""
+        """Put the lease's accelerators in quarantine until they are proved clean."""
 
         def write(connection: Connection) -> None:
             lease = self._locked(connection, lease_id)
@@ -369,7 +369,7 @@ class Transitions:
         self._store.write(write)
 
     def release_unit(self, unit_id: str, actor: str, reason: str) -> bool:
-        """Out of quarantine, on proof or on the operator's word."""
+        """Release an accelerator from quarantine, on proof or on the operator's word."""
 
         def write(connection: Connection) -> bool:
             done = sql.release_unit(connection, unit_id)
@@ -383,7 +383,7 @@ class Transitions:
     def _move(
         self, lease_id: str, before: set[LeaseState], after: LeaseState, actor: str, reason: str, **values: Any
     ) -> Lease:
-        """Change the state if it is one of `before`; otherwise somebody was quicker, and nothing changes."""
+        """Change the state if it is one of `before`. Otherwise another process was faster, and nothing changes."""
 
         def write(connection: Connection) -> Lease:
             lease = self._locked(connection, lease_id)
@@ -421,7 +421,7 @@ class Transitions:
         *,
         clean: bool,
     ) -> None:
-        """Into a terminal state: the calendar is free again, and each accelerator is free or quarantined."""
+        """Change to a terminal state: the calendar is freed, and each accelerator is free or quarantined."""
         sql.update_lease(connection, lease.id, ended_at=now, end_reason=end_reason)
         self._change(connection, lease, after, actor, why, now)
         events.record_over(connection, self._read(connection, lease.id), after, why, now)
@@ -445,7 +445,7 @@ class Transitions:
                 events.record_quarantine(connection, unit_id, lease.pool_id, lease.id, reason, now)
 
     def _credit(self, connection: Connection, lease: Lease, now: datetime) -> None:
-        """Post what the class promises, once: the id follows from the lease."""
+        """Post the credit of the class once: its id is derived from the lease."""
         failed, late = lease.end_reason == ACCELERATOR_FAILED, lease.end_reason == LATE
         if (lease.reclaim_at is None and not failed and not late) or lease.credit_nano <= 0:
             return
@@ -480,7 +480,7 @@ class Transitions:
         return len(reading.intervals), reading.complete
 
     def _locked(self, connection: Connection, lease_id: str) -> Lease:
-        """The lease, under its pool's lock, as it is once the lock is held."""
+        """The lease under its pool's lock, read after the lock is acquired."""
         lease = self._read(connection, lease_id)
         self._store.lock(connection, f"pool:{lease.pool_id}")
         return lease if self._store.is_sqlite else self._read(connection, lease_id)

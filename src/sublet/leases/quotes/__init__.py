@@ -1,1 +1,1 @@
-"""Quotes: what is promised to whom, for how long a quote holds it, and the calendar that no two promises share."""
+"""Quotes: what is promised to whom, how long capacity is held for it, and the calendar that prevents overlaps."""

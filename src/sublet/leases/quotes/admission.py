@@ -1,4 +1,4 @@
-"""Quote, hold, lease: what is promised is free, is surplus, and is nobody else's, at the moment it is promised."""
+"""Admits quotes and leases: capacity is sold only if, at that moment, it is free, surplus, and not promised to anyone else."""
 
 from __future__ import annotations
 
@@ -45,7 +45,8 @@ _STALE_HOLDS_PER_WRITE = 200
 
 @dataclass(frozen=True, slots=True)
 class BlockSale:
-    """To whom all of a block is sold, at `price_nano` per accelerator-hour (None: the price book's), and who may log in."""
+    """The sale of a whole block: the buyer, `price_nano` per accelerator-hour (None: the price in the price book), and who may
+    log in."""
 
     organization_id: str
     ssh_public_keys: tuple[str, ...]
@@ -53,7 +54,7 @@ class BlockSale:
 
 
 class Admission:
-    """Sells. Everything that decides is read again inside the write transaction, under the pool's lock."""
+    """Sells capacity. Everything that a decision depends on is read inside the write transaction, under the pool's lock."""
 
     def __init__(self, store: Store, ports: LeasePorts) -> None:
         self._store = store
@@ -62,10 +63,11 @@ class Admission:
         self._deadlines = DeadlineSales(store, ports, self._places)
 
     def quote(self, organization_id: str, request: QuoteRequest, idempotency_key: str | None = None) -> Quote:
-        """A price that stands for 60 seconds; its capacity is held as long as `holds.hold_s` allows.
+        """A price that is fixed for 60 seconds. Its capacity is held for as long as `holds.hold_s` allows.
 
-        Raises InvalidInputError, NotFoundError, NoCapacityError with alternatives, LimitExceededError, and ConflictError
-        where the key was used for another request."""
+        Raises InvalidInputError, NotFoundError, NoCapacityError with alternatives, LimitExceededError, and ConflictError if the
+        key was used for another request.
+        """
         key = checked_key(idempotency_key)
         asked = self.checked_request(request)
         try:
@@ -75,7 +77,7 @@ class Admission:
             raise
 
     def checked_request(self, request: QuoteRequest) -> QuoteRequest:
-        """The request with its class, as far as it can be judged before anything is looked up. Raises InvalidInputError."""
+        """The request with its class, validated as far as possible without the database. Raises InvalidInputError."""
         if not 0 < request.accelerators <= ACCELERATORS_PER_LEASE_MAX:
             raise InvalidInputError(
                 f"accelerators must be 1 to {ACCELERATORS_PER_LEASE_MAX}, not {request.accelerators}"
@@ -94,7 +96,7 @@ class Admission:
     def quote_within(
         self, connection: Connection, organization_id: str, request: QuoteRequest, key: str | None
     ) -> Quote:
-        """The quote for a checked request, inside the caller's transaction. Raises what `quote` raises."""
+        """The quote for a validated request, inside the caller's transaction. Raises the errors of `quote`."""
         now = self._store.clock.now()
         named = self._ports.classes.named(request.class_name)
         self._store.lock(connection, f"quotes:{organization_id}")
@@ -120,7 +122,7 @@ class Admission:
         return self._hold(connection, organization_id, replace(request, network=lists), window, now, key)
 
     def _offers(self, organization_id: str, request: QuoteRequest, refusal: NoCapacityError) -> list[dict[str, Any]]:
-        """What could be had instead, each with a quote to accept. The search only reads; what it found is written down after it."""
+        """Alternatives, each with a quote to accept. The search only reads; the alternatives are stored afterward."""
         known = list(refusal.details.get("alternatives", ()))
         now = self._store.clock.now()
         with self._store.read() as connection:
@@ -142,10 +144,10 @@ class Admission:
         key_id: str = "",
         project: str = "",
     ) -> Lease:
-        """Turn a quote into a lease; a quote makes one lease, however often it is accepted. `key_id` and `project` say whose
-        budgets it counts against besides the organization's. Raises NotFoundError, InvalidInputError, QuoteExpiredError,
-        NoCapacityError where the surplus has shrunk since, ConflictError, and LimitExceededError where a budget has not
-        enough left; the quote then stays open."""
+        """Turn a quote into a lease. A quote becomes one lease, even if it is accepted repeatedly. `key_id` and `project`
+        identify the budgets to charge besides the organization's. Raises NotFoundError, InvalidInputError, QuoteExpiredError,
+        NoCapacityError if the surplus has shrunk since, ConflictError, and LimitExceededError if a budget is too small. After
+        an error, the quote stays open."""
         key = checked_key(idempotency_key)
         keys = checked_authorized_keys(tuple(ssh_public_keys))
 
@@ -154,7 +156,7 @@ class Admission:
             quote = sql.quote(connection, quote_id, organization_id)
             if quote is None:
                 raise NotFoundError(f"there is no quote {quote_id!r}; request a new one")
-            # A quote of no project may be accepted by all keys of the organization: the one that accepts it pays.
+            # A quote without a project can be accepted with any key of the organization; the project of that key pays.
             if asked_by := sql.project_of_quote(connection, quote_id):
                 refuse_other(f"quote {quote_id}", asked_by, project)
             self._store.lock(connection, f"pool:{quote.pool_id}")
@@ -170,8 +172,8 @@ class Admission:
         return self._store.write(write)
 
     def accept_within(self, connection: Connection, quote: Quote, buyer: Buyer, now: datetime) -> Lease:
-        """The lease of a quote that made none yet, inside the caller's transaction, which has the pool's lock. Raises what `accept`
-        raises."""
+        """The lease of a quote that has none yet, inside the caller's transaction, which holds the pool's lock. Raises the
+        errors of `accept`."""
         if quote.expires_at <= now or quote.window.end <= now:
             raise QuoteExpiredError()
         sell = self._sell if quote.service_s is None else self._deadlines.sell
@@ -186,11 +188,11 @@ class Admission:
         now: datetime,
         key: str | None,
     ) -> Quote:
-        # A pool is read once, under its lock: many windows may be tried, and nothing of it changes before this transaction ends.
+        # A pool is read once, under its lock: many windows may be tried, and the pool can't change before this transaction ends.
         places = Places(self._ports.remembering(self._ports))
         candidates = self._whole(connection, request, places.pools(connection, request, window))
         for span, pool in self._places_to_try(connection, request, candidates, now):
-            # Pools are locked in the order of their ids by everybody, so that two quotes can't wait for each other.
+            # Pools are always locked in the order of their ids, so that two quotes can't deadlock.
             self._store.lock(connection, f"pool:{pool.id}")
             calendar.release_expired(connection, now, _STALE_HOLDS_PER_WRITE)
             place = places.place(connection, pool.id, request, span, organization_id, now)
@@ -210,12 +212,12 @@ class Admission:
     def _places_to_try(
         self, connection: Connection, request: QuoteRequest, pools: Sequence[Row[Any]], now: datetime
     ) -> Iterator[tuple[Window, Row[Any]]]:
-        """Each window that the request may have with each pool that stands until its end, the earliest first."""
+        """Each possible window of the request with each pool that is online until its end, earliest first."""
         for span in windows_of(connection, self._ports, request, [pool.id for pool in pools], now):
             yield from ((span, pool) for pool in pools if pool.offline_at is None or pool.offline_at >= span.end)
 
     def _whole(self, connection: Connection, request: QuoteRequest, pools: list[Row[Any]]) -> list[Row[Any]]:
-        """Those of `pools` whose engine leases so many accelerators: on some, only whole nodes. Raises InvalidInputError."""
+        """The `pools` whose engine can lease that many accelerators; some lease only whole nodes. Raises InvalidInputError."""
         steps = {pool.id: self._ports.engine_of(connection, pool.id).step for pool in pools}
         found = [pool for pool in pools if request.accelerators % steps[pool.id] == 0]
         if not found:
@@ -228,9 +230,9 @@ class Admission:
         return found
 
     def sell_block(self, connection: Connection, block: Block, sale: BlockSale, now: datetime) -> Lease:
-        """Sell all of `block` to one organization, inside the caller's transaction, which has the pool's lock. Raises
-        NoCapacityError where leases still hold accelerators that it needs, InvalidInputError for a price below the block's
-        least, and what a lease's reservation raises."""
+        """Sell all of `block` to one organization, inside the caller's transaction, which holds the pool's lock. Raises
+        NoCapacityError if leases still hold accelerators that it needs, InvalidInputError if the price is below the block's
+        minimum, and the errors of a lease's reservation."""
         keys = checked_authorized_keys(tuple(sale.ssh_public_keys))
         terms = self._ports.classes.strictest
         if terms.reclaimable:
@@ -268,8 +270,8 @@ class Admission:
         return self._sell(connection, quote, Buyer(keys), now)
 
     def cancel(self, organization_id: str, quote_id: str, project: str = "") -> Quote:
-        """Give up a quote: what it holds is on sale again. One that has expired or was canceled stays as it is. Raises
-        NotFoundError, OtherProjectError, and WrongStateError where it became a lease."""
+        """Cancel a quote and release the capacity that it holds. An expired or canceled quote stays as it is. Raises
+        NotFoundError, OtherProjectError, and WrongStateError if it became a lease."""
 
         def write(connection: Connection) -> Quote:
             now = self._store.clock.now()
@@ -289,8 +291,8 @@ class Admission:
         return self._store.write(write)
 
     def _sell(self, connection: Connection, quote: Quote, buyer: Buyer, now: datetime) -> Lease:
-        """The surplus is asked once more as if the hold were not there. What it held is the lease's, or else others that are
-        free: a hold that is over, or an accelerator that has failed since, is no reason to refuse."""
+        """Check the surplus again as if the quote held nothing. The lease gets the accelerators that were held, or other free
+        ones: an expired hold or an accelerator that failed since is no reason to refuse."""
         units = {fence.unit_id for fence in calendar.fences_of(connection, quote.id)}
         calendar.release(connection, quote.id)
         open_now = (
@@ -336,8 +338,8 @@ class Admission:
 
 
 def _same_keys(lease: Lease, keys: tuple[str, ...]) -> Lease:
-    """The lease that a quote has made, for who asks with the same keys. Raises ConflictError: nobody may believe that other
-    keys can log in."""
+    """The lease of an accepted quote, for a caller with the same SSH keys. Raises ConflictError for other keys, so that nobody
+    assumes that they can log in."""
     if lease.ssh_public_keys != keys:
         raise ConflictError(f"this quote became lease {lease.id} with different ssh_public_keys; request a new quote")
     return lease

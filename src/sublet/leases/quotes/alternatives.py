@@ -1,8 +1,8 @@
-"""What a customer whose request can't be met could have instead: offers with a price that can be accepted as they are.
+"""Finds alternatives for a request that can't be met: priced offers that can be accepted as they are.
 
-An offer holds nothing: it is admitted when it is accepted, like any quote without a hold. An organization has the offers of its
-latest refused request alone, so that no number of refusals makes more than that. The search only reads, so nobody who sells waits
-for it; the offers are written down after it.
+An offer holds nothing. When it is accepted, it is admitted like any quote without a hold. An organization keeps only the offers
+of its latest refused request, which bounds their number. The search only reads, so it delays no sale; the offers are stored
+afterward.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ LATER = timedelta(days=7)
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """An alternative to `request`: what makes it different, and its quote, which is not written down yet."""
+    """An alternative to `request`: how it differs, and its quote, which is not stored yet."""
 
     kind: str
     request: QuoteRequest
@@ -43,7 +43,7 @@ class Found:
 
 
 class Alternatives:
-    """Finds what could be had instead of a refused request, and writes it down as offers."""
+    """Finds alternatives to a refused request, and stores them as offers."""
 
     def __init__(self, store: Store, ports: LeasePorts) -> None:
         self._ports = ports.remembering(ports)
@@ -58,7 +58,7 @@ class Alternatives:
         known: Sequence[dict[str, Any]],
         now: datetime,
     ) -> list[Found]:
-        """What can be had, `known` ones first: those that the refusal named. Changes nothing."""
+        """The available alternatives, beginning with the `known` ones that the refusal named. Changes nothing."""
         offers: list[Found] = []
         seen: set[tuple[Any, ...]] = set()
         for tries, (kind, wanted) in enumerate(self._tries(connection, request, known, now)):
@@ -67,7 +67,7 @@ class Alternatives:
             try:
                 quote = self._quote(connection, organization_id, wanted, now)
             except SubletError:
-                # Such as a price in another currency: no offer for this customer.
+                # For example, a price in another currency can't be offered to this customer.
                 continue
             if quote is None:
                 continue
@@ -105,7 +105,7 @@ class Alternatives:
     def _tries(
         self, connection: Connection, request: QuoteRequest, known: Sequence[dict[str, Any]], now: datetime
     ) -> Iterator[tuple[str, QuoteRequest]]:
-        """What is looked for, the smallest change first."""
+        """The alternatives to try, smallest change first."""
         for item in known:
             yield str(item["kind"]), _of_known(request, item)
         if request.service_s is not None:
@@ -133,8 +133,7 @@ class Alternatives:
 def write_offers(
     connection: Connection, organization_id: str, found: Sequence[Found], now: datetime
 ) -> list[dict[str, Any]]:
-    """Write down what was found, in the place of what an earlier refusal offered: each alternative with the quote that it can be
-    accepted by."""
+    """Store the alternatives with their quotes. They replace the offers of an earlier refusal."""
     sql.close_offers(connection, organization_id, now)
     for item in found:
         sql.insert_quote(connection, item.quote, None, item.request.as_dict(), is_offer=True)
@@ -142,7 +141,7 @@ def write_offers(
 
 
 def _of_known(request: QuoteRequest, item: dict[str, Any]) -> QuoteRequest:
-    """What a refusal names, as a request."""
+    """An alternative from a refusal, as a request."""
     common = replace(
         request,
         accelerators=int(item["accelerators"]),

@@ -1,4 +1,4 @@
-"""The calendar: who holds which accelerator when. One row per accelerator and holder; no two may overlap."""
+"""The calendar: who holds which accelerator when. It has one row for each accelerator and holder. Rows can't overlap."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from sublet.leases.model import WINDOW_S_MAX, Fence, HandingBack, SoldWindow, Un
 from sublet.store.tables.leases import fences, unit_states
 from sublet.values.windows import Window
 
-# No fence is longer than the longest lease and its gaps, so only those that began so recently can reach into a window.
+# No fence is longer than the longest lease and its gaps, so only fences that began that recently can overlap a window.
 _FENCE_MAX = timedelta(seconds=WINDOW_S_MAX + 86_400)
 MOVING = "mov_"
 """How the holder of what a lease is going to move to begins; the rest is the lease's own id."""
 
 
 def free_units(connection: Connection, pool_id: str, fenced: Window, now: datetime) -> list[Unit]:
-    """Accelerators of the pool that work, are in no quarantine, and that nobody holds during `fenced`, by position.
+    """Working accelerators of the pool that are not in quarantine and that nobody holds during `fenced`, by position.
 
-    Exact at the edges: a fence that ends when another begins leaves room.
+    A fence that ends when another begins does not overlap it.
     """
     query = select(units).where(*_free(pool_id, fenced, now)).order_by(units.c.position)
     return [Unit(row.id, row.pool_id, row.position, row.device, True, None) for row in connection.execute(query)]
 
 
 def free_count(connection: Connection, pool_id: str, fenced: Window, now: datetime) -> int:
-    """How many `free_units` would be."""
+    """The number of `free_units`."""
     query = select(func.count()).select_from(units).where(*_free(pool_id, fenced, now))
     return int(connection.execute(query).scalar_one())
 
@@ -46,7 +46,7 @@ def moving_in(connection: Connection, pool_id: str, window: Window, now: datetim
 def other_tenants(
     connection: Connection, pool_id: str, organization_id: str, fenced: Window, now: datetime
 ) -> set[str]:
-    """Organizations other than this one that hold accelerators of the pool during `fenced`."""
+    """Other organizations that hold accelerators of the pool during `fenced`."""
     found = connection.execute(
         select(fences.c.organization_id)
         .where(*_overlap(pool_id, fenced, now), fences.c.organization_id != organization_id)
@@ -56,7 +56,8 @@ def other_tenants(
 
 
 def book(connection: Connection, pool_id: str, now: datetime, within: Window | None = None) -> list[SoldWindow]:
-    """What is sold or held of the pool from `now` on, one entry per holder; `within` a window alone, where that is given."""
+    """Everything that is sold or held of the pool from `now` on, one entry for each holder. If `within` is given, only that
+    window counts."""
     found: dict[tuple[str, Window], list[Fence]] = {}
     if within is not None:
         query = select(fences).where(*_overlap(pool_id, within, now))
@@ -74,20 +75,20 @@ def book(connection: Connection, pool_id: str, now: datetime, within: Window | N
                 Window(row.fence_start, row.fence_end),
                 block_id=row.block_id,
             )
-            # A lease that gives some back holds those for less long than the rest.
+            # A lease holds the accelerators that it gives back for less time than the rest.
             found.setdefault((row.holder_id, fence.window), []).append(fence)
     return [SoldWindow(len(held), held[0].class_name, held[0].window, held[0].block_id) for held in found.values()]
 
 
 def most_at_once(sold: Sequence[SoldWindow], window: Window) -> int:
-    """How many accelerators are held at the busiest moment of `window`."""
+    """The number of accelerators that are held at the busiest moment of `window`."""
     inside = [item for item in sold if item.window.overlaps(window)]
     moments = {window.start, *(item.window.start for item in inside if item.window.start > window.start)}
     return max(sum(item.accelerators for item in inside if item.window.start <= at < item.window.end) for at in moments)
 
 
 def last_end(connection: Connection, pool_id: str, fenced: Window, now: datetime) -> datetime | None:
-    """When the last of what is sold or held during `fenced` ends; None where nothing is."""
+    """When the last sold or held window during `fenced` ends, or None."""
     query = select(func.max(fences.c.end_at)).where(*_overlap(pool_id, fenced, now))
     found: datetime | None = connection.execute(query).scalar_one()
     return found
@@ -120,7 +121,7 @@ def fences_of(connection: Connection, holder_id: str) -> list[Fence]:
 
 
 def all_fences(connection: Connection) -> list[Fence]:
-    """Who holds which accelerator when, in every pool: for checks of the whole calendar."""
+    """All fences of all pools, for checks of the whole calendar."""
     return [_fence(row) for row in connection.execute(select(fences))]
 
 
@@ -133,8 +134,8 @@ def devices_of(connection: Connection, unit_ids: list[str]) -> dict[str, str]:
 def shorten(
     connection: Connection, holder_id: str, end: datetime, clean_s: int, unit_ids: Sequence[str] | None = None
 ) -> None:
-    """The sold window ends earlier, of `unit_ids` alone where they are given; the gap to clean follows it. Never makes a
-    fence longer."""
+    """End the sold window earlier, for `unit_ids` only if they are given. The cleanup gap moves with it. Never extends a
+    fence."""
     for fence in fences_of(connection, holder_id):
         if unit_ids is not None and fence.unit_id not in unit_ids:
             continue
@@ -150,8 +151,8 @@ def shorten(
 def lengthen(
     connection: Connection, holder_id: str, end: datetime, clean_s: int, handing: HandingBack | None = None
 ) -> None:
-    """The sold window ends later, or at its old end again; that of the accelerators which are given back ends with them. The
-    caller has seen that nobody else holds that time."""
+    """End the sold window later, or restore its old end. Accelerators that are given back keep their own end. The caller has
+    checked that nobody else holds that time."""
     connection.execute(
         update(fences)
         .where(fences.c.holder_id == holder_id)
@@ -162,23 +163,23 @@ def lengthen(
 
 
 def release(connection: Connection, holder_id: str) -> None:
-    """The holder holds nothing any more."""
+    """Delete all rows of the holder."""
     connection.execute(delete(fences).where(fences.c.holder_id == holder_id))
 
 
 def release_units(connection: Connection, holder_id: str, unit_ids: list[str]) -> None:
-    """The holder no longer holds these accelerators."""
+    """Delete the holder's rows of these accelerators."""
     connection.execute(delete(fences).where(fences.c.holder_id == holder_id, fences.c.unit_id.in_(unit_ids)))
 
 
 def release_expired(connection: Connection, now: datetime, limit: int) -> int:
-    """Drop the rows of holds that have expired; they count for nothing already."""
+    """Delete the rows of expired holds, which no longer count."""
     stale = select(fences.c.holder_id).where(fences.c.expires_at.is_not(None), fences.c.expires_at <= now).limit(limit)
     return connection.execute(delete(fences).where(fences.c.holder_id.in_(stale))).rowcount
 
 
 def ends_between(connection: Connection, pool_id: str, window: Window, now: datetime, limit: int) -> list[datetime]:
-    """When something that is sold or held of the pool ends within `window`, the earliest first."""
+    """When sold or held windows of the pool end within `window`, earliest first."""
     query = (
         select(fences.c.end_at)
         .where(*_overlap(pool_id, window, now), fences.c.end_at >= window.start, fences.c.end_at < window.end)
@@ -192,7 +193,7 @@ def ends_between(connection: Connection, pool_id: str, window: Window, now: date
 def next_fence(
     connection: Connection, unit_ids: Sequence[str], since: datetime, now: datetime, without: str
 ) -> datetime | None:
-    """When somebody other than `without` holds one of these accelerators next, from `since` on; None where nobody does."""
+    """When somebody other than `without` next holds one of these accelerators, from `since` on, or None."""
     query = select(func.min(fences.c.fence_start)).where(
         fences.c.unit_id.in_(unit_ids), fences.c.fence_end > since, fences.c.holder_id != without, _standing(now)
     )

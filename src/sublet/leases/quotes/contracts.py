@@ -1,5 +1,4 @@
-"""The only place in which quotes and leases are made, sold by a window and by a deadline alike: what is promised in a quote is in
-the lease that it becomes."""
+"""The only place that creates quotes and leases, both by window and by deadline. A lease has the terms of its quote."""
 
 from __future__ import annotations
 
@@ -27,8 +26,8 @@ from sublet.values.windows import Window
 
 @dataclass(frozen=True, slots=True)
 class Offered:
-    """What a pool offers for a request: `price_nano` per accelerator-hour over `window`, from a block where `block_id` names one.
-    `likely` is the share of possible paths on which an order with a deadline ends in time."""
+    """A pool's offer for a request: `price_nano` per accelerator-hour over `window`, from the block `block_id` if it is set.
+    `likely` is the share of forecast paths on which an order meets its deadline."""
 
     organization_id: str
     pool_id: str
@@ -41,8 +40,8 @@ class Offered:
 
 @dataclass(frozen=True, slots=True)
 class Buyer:
-    """Who accepts a quote: the keys that may log in, under which idempotency key, and the API key and project whose budgets it
-    counts against besides the organization's."""
+    """Who accepts a quote: the SSH keys that may log in, the idempotency key, and the API key and project whose budgets are
+    charged besides the organization's."""
 
     ssh_public_keys: tuple[str, ...]
     idempotency_key: str | None = None
@@ -53,7 +52,7 @@ class Buyer:
 def make_quote(
     connection: Connection, ports: LeasePorts, request: QuoteRequest, offered: Offered, now: datetime
 ) -> Quote:
-    """The quote of `request`, which holds nothing yet. Raises what the choice of its volumes raises."""
+    """The quote for `request`. It holds nothing yet. Raises the errors of choosing its volumes."""
     terms = ports.classes.named(request.class_name)
     by_window = request.service_s is None
     return Quote(
@@ -70,7 +69,7 @@ def make_quote(
         expires_at=now + timedelta(seconds=QUOTE_S),
         credit_ratio=terms.credit_ratio,
         free_s=terms.free_s if by_window else 0,
-        # Hours by a deadline are sold of so many accelerators: with fewer they would be late.
+        # A lease with a deadline never shrinks: with fewer accelerators, it would be late.
         on_failure=request.on_failure if by_window else OnFailure.REPLACE,
         block_id=offered.block_id,
         network=request.network,
@@ -82,17 +81,17 @@ def make_quote(
         service_s=request.service_s,
         likely=offered.likely,
         give_back=GiveBack.of(terms),
-        # Hours by a deadline are paused and resumed instead.
+        # A lease with a deadline is paused and resumed instead.
         on_reclaim=request.on_reclaim if by_window else OnReclaim.END,
     )
 
 
 def held_until(connection: Connection, ports: LeasePorts, quote: Quote, now: datetime) -> datetime | None:
-    """Until when the capacity of a new quote is held; None where it is a price alone."""
+    """Until when a new quote holds capacity, or None if it holds none."""
     since = now - timedelta(seconds=ROLLING_S)
     holds = sql.idle_holds(connection, quote.organization_id, quote.pool_id, since)
     capacity = sql.capacity(connection, quote.pool_id)
-    # Hours by a deadline hold as much as a window of their length would.
+    # A lease with a deadline holds as much as a window of its service time would.
     window = quote.window if quote.service_s is None else Window.starting(now, quote.service_s)
     seconds = hold_s(ports.holds, quote.accelerators, window, capacity, holds, now)
     return now + timedelta(seconds=seconds) if seconds else None
@@ -101,8 +100,8 @@ def held_until(connection: Connection, ports: LeasePorts, quote: Quote, now: dat
 def make_lease(
     connection: Connection, ports: LeasePorts, quote: Quote, units: Sequence[str], buyer: Buyer, now: datetime
 ) -> Lease:
-    """The lease that `quote` becomes, on `units` (none yet, where it has a deadline): written down, reserved against the budgets,
-    with its volumes. The caller fences the units. Raises what `ports.reserve` raises."""
+    """The lease of `quote` on `units` (none yet for a lease with a deadline), stored with its volumes and reserved against the
+    budgets. The caller fences the units. Raises the errors of `ports.reserve`."""
     chosen_units = sorted(units)
     devices = calendar.devices_of(connection, chosen_units)
     by_window = quote.service_s is None

@@ -1,7 +1,7 @@
-"""For how long a quote holds capacity: long enough to accept it, and never a way to keep capacity without paying.
+"""How long a quote holds capacity: long enough to accept it, but not as a way to keep capacity without paying.
 
-A quote is a price, which stands until it expires, and a hold, which may be shorter or none. A quote without a hold can be
-accepted as long as the capacity is there, so no limit on holds keeps a customer from renting.
+A quote has a price until it expires, and a hold, which may be shorter or missing. A quote without a hold can be accepted while
+capacity is available, so limits on holds never prevent a customer from renting.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ HOLD_S_MIN = 10
 
 @dataclass(frozen=True, slots=True)
 class HoldLimits:
-    """What the open quotes of one organization may hold.
+    """Limits on the holds of one organization's open quotes.
 
-    `hold_s` is how long a quote holds capacity for a window of at most `window_s`; a longer window is held for
-    proportionally less. `idle_share_max` is the share of a pool's accelerator-time of the last hour that quotes which
-    became no lease may have held; `pool_share_max` the share of the pool that may be held at one moment.
+    `hold_s` is how long a quote holds capacity for a window of at most `window_s`. A longer window is held for proportionally
+    less time. `idle_share_max` limits the share of a pool's accelerator-time in the last hour that was held by quotes that did
+    not become leases. `pool_share_max` limits the share of the pool that is held at one moment.
     """
 
     open_max: int = 20
@@ -36,7 +36,7 @@ class HoldLimits:
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """What a quote that became no lease holds or held: `accelerators` over `[start, end)`."""
+    """The hold of a quote that did not become a lease: `accelerators` over `[start, end)`."""
 
     accelerators: int
     start: datetime
@@ -46,8 +46,8 @@ class Hold:
 def hold_s(
     limits: HoldLimits, accelerators: int, window: Window, capacity: int, holds: Iterable[Hold], now: datetime
 ) -> int:
-    """For how many seconds a new quote holds `accelerators` of a pool of `capacity`, given the organization's `holds` on that
-    pool; 0 where it holds nothing. Seconds that were held count for an hour, whatever the windows were."""
+    """Seconds for which a new quote holds `accelerators` of a pool of `capacity`, given the organization's `holds` on that
+    pool; 0 if it holds nothing. Past holds count for one hour, regardless of their windows."""
     since = now - timedelta(seconds=ROLLING_S)
     listed = list(holds)
     held_now = sum(hold.accelerators for hold in listed if hold.end > now)

@@ -1,4 +1,4 @@
-"""Where a request can be met: from a block that it fits, or by the forecast; and what to say where it can't."""
+"""Finds where a request can be met, from a block or by the forecast, and explains a refusal."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ DAYS_WITHOUT_BLOCK = FORECAST_WINDOW_S_MAX // 86_400
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """The accelerators that a request could have, from where, and at what price per accelerator-hour."""
+    """The accelerators for a request, their source, and the price per accelerator-hour."""
 
     units: list[str]
     price_nano: int
@@ -36,7 +36,7 @@ class Place:
 
 
 class Places:
-    """Looks where requests can be met, inside the transaction that sells; changes nothing."""
+    """Finds where requests can be met, inside the selling transaction. Changes nothing."""
 
     def __init__(self, ports: LeasePorts) -> None:
         self._ports = ports
@@ -50,8 +50,8 @@ class Places:
         organization_id: str,
         now: datetime,
     ) -> Place | None:
-        """From where the request is sold on that pool, and for how much: from a block that it fits, at no less than the block's
-        minimum price; else by the forecast. None where it can't be."""
+        """The source and price of the request on that pool: a block that fits, at no less than the block's minimum price, or
+        else the forecast. None if neither is possible."""
         firm = self._ports.classes.named(request.class_name).notice_s is None
         rooms = dict(self._ports.block_rooms(connection, pool_id, window)) if firm else {}
         while block := chosen(list(rooms), {item.id: room for item, room in rooms.items()}, request.accelerators):
@@ -61,14 +61,14 @@ class Places:
             price_nano, currency = self._ports.price(connection, pool_id, request.class_name, window, organization_id)
             if block.min_price_nano is None or block.currency == currency:
                 return Place(units, max(price_nano, block.min_price_nano or 0), currency, block.id)
-            # A minimum price in another currency can't be kept.
+            # A minimum price in another currency can't be compared.
             del rooms[block]
         if window.seconds > FORECAST_WINDOW_S_MAX:
             return None
         try:
             units = self.available(connection, pool_id, request.class_name, window, organization_id, now)
         except BeyondForecastError:
-            # Nobody asked for this very window: another one may be had.
+            # The customer did not ask for exactly this window: another one may be available.
             if request.finish_by is None:
                 raise
             return None
@@ -78,7 +78,7 @@ class Places:
         return Place(units, price_nano, currency)
 
     def in_block(self, connection: Connection, quote: Quote, now: datetime, wanted: set[str]) -> list[str]:
-        """Accelerators that the quote's block still has for it; none where the block no longer has room."""
+        """Accelerators of the quote's block that are still available for it; empty if the block no longer has enough."""
         rooms = {block.id: room for block, room in self._ports.block_rooms(connection, quote.pool_id, quote.window)}
         free = self.free(connection, quote.pool_id, quote.window, quote.organization_id, now, wanted)
         return free[: rooms.get(quote.block_id or "", 0)]
@@ -93,7 +93,7 @@ class Places:
         now: datetime,
         wanted: set[str] | None = None,
     ) -> list[str]:
-        """Accelerators that may be sold, at most as many as the surplus allows; `wanted` ones first."""
+        """Accelerators that may be sold, limited by the surplus, `wanted` ones first."""
         count = self._ports.sellable(connection, pool_id, class_name, window)
         return self.free(connection, pool_id, window, organization_id, now, wanted)[:count] if count > 0 else []
 
@@ -106,7 +106,7 @@ class Places:
         now: datetime,
         wanted: set[str] | None = None,
     ) -> list[str]:
-        """Accelerators that nobody holds over `window` and that the owner's reclaims leave; `wanted` ones first."""
+        """Accelerators that nobody holds over `window` and that no reclaim holds for the owner, `wanted` ones first."""
         fenced = self._ports.timing_of(connection, pool_id).fence(window)
         if not self._ports.shareable(connection, pool_id) and (
             calendar.other_tenants(connection, pool_id, organization_id, fenced, now)
@@ -119,7 +119,7 @@ class Places:
         return free[: max(0, len(free) - reclaim_store.held_for_owner(connection, pool_id, window))]
 
     def pools(self, connection: Connection, request: QuoteRequest, window: Window) -> list[Row[Any]]:
-        """Where the request may be met, in the order of their ids. Raises NotFoundError."""
+        """The pools where the request may be met, by id. Raises NotFoundError."""
         if request.pool is not None:
             named = sql.pool_named(connection, request.pool)
             found = [named] if named is not None else []
@@ -150,8 +150,8 @@ class Places:
         window: Window,
         asker: tuple[str, datetime],
     ) -> NoCapacityError:
-        """Fewer of the same, another class, or half the time: what the same customer could have right now. `asker` is the
-        organization and the present."""
+        """The error with alternatives that are available now: fewer accelerators, another class, or half the time. `asker` is
+        the organization and the current time."""
         organization_id, now = asker
         if window.seconds > FORECAST_WINDOW_S_MAX:
             return self._no_block(connection, pools, request, window)
@@ -186,7 +186,7 @@ class Places:
     def _no_block(
         self, connection: Connection, pools: list[Row[Any]], request: QuoteRequest, window: Window
     ) -> NoCapacityError:
-        """So long a lease is sold from a block alone: what each pool's fullest block could give it."""
+        """The refusal of a lease that is too long for the forecast, with what each pool's fullest block could provide."""
         alternatives = [
             {
                 "kind": "fewer",
@@ -213,7 +213,7 @@ def accelerator_count(count: int) -> str:
 
 
 def _no_pool(request: QuoteRequest, pools: Sequence[Row[Any]]) -> str:
-    """What to say of a pool or a generation that there is not."""
+    """The message for a pool or generation that does not exist."""
     if request.pool is not None:
         return f"there is no pool {request.pool!r}; GET /v1/pools lists them"
     there = ", ".join(sorted({str(pool.generation) for pool in pools}))
@@ -222,6 +222,6 @@ def _no_pool(request: QuoteRequest, pools: Sequence[Row[Any]]) -> str:
 
 
 def _offer(alternative: dict[str, Any], window: Window) -> str:
-    """What could be had instead, in words."""
+    """An alternative in words."""
     until = f" until {alternative['end']}" if alternative["end"] != format_time(window.end) else ""
     return f"available instead: {accelerator_count(alternative['accelerators'])} as {alternative['class']}{until}"

@@ -1,4 +1,4 @@
-"""What a customer asks for, before anything is looked up."""
+"""A customer's request for a quote, before anything is looked up."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ DEADLINE_S_MAX = WITHIN_HOURS_MAX * 3600
 
 @dataclass(frozen=True, slots=True)
 class QuoteRequest:
-    """What a customer asks for: `pool` (id or name) or any pool of `generation`; from `start` (now if None) to `end`, or
-    for `duration_s`. Without a class, the operator's default."""
+    """A customer's request: `pool` (id or name) or any pool of `generation`, from `start` (now if None) until `end` or for
+    `duration_s`. Without a class, the operator's default class applies."""
 
     accelerators: int
     class_name: str
@@ -49,7 +49,7 @@ class QuoteRequest:
 
     @property
     def needs(self) -> frozenset[str]:
-        """What the lease's backend must be able to give it, as `ports.Features` names it."""
+        """The features that the lease's backend must have, by their names in `ports.Features`."""
         asked = {
             "network": self.network,
             "volumes": self.volumes,
@@ -61,7 +61,7 @@ class QuoteRequest:
         return frozenset(name for name, things in asked.items() if things)
 
     def starts(self, now: datetime) -> tuple[datetime, datetime, int]:
-        """The first and the last moment at which a request with `finish_by` may begin, and its seconds. Raises
+        """The first and last possible start of a request with `finish_by`, and its duration in seconds. Raises
         InvalidInputError."""
         if self.finish_by is None or self.duration_s is None or self.end is not None:
             raise InvalidInputError("finish_by is for a window of any start: send duration_s with it, and no end")
@@ -77,14 +77,14 @@ class QuoteRequest:
         return first, last, self.duration_s
 
     def span(self, now: datetime) -> Window:
-        """The window that is asked for; with `finish_by`, its earliest. Raises InvalidInputError."""
+        """The requested window; with `finish_by`, the earliest one. Raises InvalidInputError."""
         if self.finish_by is None:
             return self.window(now)
         first, _, length = self.starts(now)
         return Window.starting(first, length)
 
     def window(self, now: datetime) -> Window:
-        """Raises InvalidInputError where it says neither or both of end and duration, or can't be sold."""
+        """The requested window. Raises InvalidInputError if it has neither or both of end and duration, or can't be sold."""
         start = checked_ahead(self.start or now, now)
         if (self.end is None) == (self.duration_s is None):
             raise InvalidInputError("send either end or duration_s")
@@ -92,7 +92,8 @@ class QuoteRequest:
         return checked_window(window, now)
 
     def deadline_window(self, now: datetime) -> tuple[Window, int]:
-        """From now to the deadline, and the seconds of service in it. Raises InvalidInputError where that can't be sold."""
+        """The window from now to the deadline, and the seconds of service in it. Raises InvalidInputError if that can't be
+        sold."""
         if self.service_s is None or self.end is None:
             raise InvalidInputError(
                 f"class {self.class_name} is sold as hours of service by a deadline: send service_s and end"
@@ -124,7 +125,7 @@ class QuoteRequest:
         return window, self.service_s
 
     def as_dict(self) -> dict[str, Any]:
-        # What is not asked for is left out: a request that an older version wrote down stays the same request.
+        # Fields that are not set are left out, so that a request stored by an older version stays equal.
         beyond = {"network": list(self.network), "volumes": list(self.volumes)}
         more: dict[str, Any] = {name: things for name, things in beyond.items() if things}
         if self.job:

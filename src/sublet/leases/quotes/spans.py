@@ -1,4 +1,4 @@
-"""When a request could begin that says only by when it must be over."""
+"""The possible starts of a request that only states when it must be over."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ STARTS_MAX = 48
 def windows_of(
     connection: Connection, ports: LeasePorts, request: QuoteRequest, pool_ids: Sequence[str], now: datetime
 ) -> Iterator[Window]:
-    """The windows in which a request could be met, the earliest first: one, unless it says `finish_by`.
+    """The windows in which a request could be met, earliest first. There is only one without `finish_by`.
 
-    Then it may begin at its start, whenever something that is sold of its pools ends, and at evenly spaced moments between;
-    STARTS_MAX of them are looked at."""
+    With it, the request may begin at its start, whenever a sold window of its pools ends, and at evenly spaced moments between.
+    At most STARTS_MAX windows are tried.
+    """
     if request.finish_by is None:
         yield request.window(now)
         return

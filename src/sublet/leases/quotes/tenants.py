@@ -1,4 +1,4 @@
-"""Who holds something of a pool."""
+"""The organizations that hold capacity of a pool."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ TENANTS_MAX = 200
 
 
 def tenants_of(connection: Connection, pool_ids: Sequence[str], now: datetime) -> frozenset[str]:
-    """Organizations whose quotes or leases hold accelerators of the pools at this moment or later; at most TENANTS_MAX."""
+    """Organizations whose quotes or leases hold accelerators of the pools now or later; at most TENANTS_MAX."""
     found = connection.execute(
         select(fences.c.organization_id)
         .where(fences.c.pool_id.in_(pool_ids), (fences.c.expires_at.is_(None)) | (fences.c.expires_at > now))

@@ -1,1 +1,1 @@
-"""Reclaim: whom to ask back when the owner needs capacity, the orders, and what is given back afterward."""
+"""Reclaims: choosing what to reclaim when the owner needs capacity, carrying it out, and withdrawing it afterward."""

@@ -1,4 +1,4 @@
-"""Where leases could go on instead of ending when the owner takes them back: other pools of their generation with room."""
+"""Finds other pools of the same generation where a lease can continue instead of ending when the owner reclaims its pool."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ _MOVABLE = (LeaseState.SCHEDULED, LeaseState.PREPARING, LeaseState.ACTIVE, Lease
 
 
 def may_move(lease: Lease) -> bool:
-    """Whether its terms allow a move at all. What is sold by a deadline is paused instead; what was sold from a block stands on
-    that block, and a volume is on its pool."""
+    """Whether a lease's terms allow a move. A lease with a deadline is paused instead. A lease from a block, or with a volume,
+    is tied to its pool."""
     return (
         lease.on_reclaim is OnReclaim.MOVE
         and lease.state in _MOVABLE
@@ -39,10 +39,12 @@ def may_move(lease: Lease) -> bool:
 
 
 class Targets:
-    """Looks for room, inside the transaction that plans; changes nothing. What it found for one lease is not there for the next.
+    """Finds capacity for moves inside the planning transaction, without changing anything. What it finds for one lease is not
+    offered to the next.
 
-    A move is sold by the same rule as a new lease of its class over the rest of the window. `within` are the pools whose locks the
-    caller has, where it is going to hold what is found."""
+    A move is sold by the same rule as a new lease of its class over the rest of the window. `within` are the pools whose locks
+    the caller holds and in which it may hold capacity.
+    """
 
     def __init__(
         self, connection: Connection, ports: LeasePorts, now: datetime, within: Collection[str] | None = None
@@ -57,10 +59,10 @@ class Targets:
         self._pools: dict[str, list[Row[object]]] = {}
 
     def find(self, lease: Lease, at: datetime) -> PlannedMove | None:
-        """Where the lease goes on from `at` on; None where nowhere."""
+        """Where the lease can continue from `at` on, or None."""
         if lease.id in self._found:
             return self._found[lease.id]
-        # What has not begun moves at once, with all of its window.
+        # A lease that has not begun moves at once, with its whole window.
         begins = max(self._now if lease.state is LeaseState.SCHEDULED else at, lease.window.start)
         left_s = (lease.window.end - begins).total_seconds()
         if not may_move(lease) or left_s < WORTH_S or self._runs_a_job(lease):
@@ -82,7 +84,7 @@ class Targets:
         return self._found[lease.id]
 
     def keep(self, lease_ids: Iterable[str]) -> None:
-        """Only these are going to move: what was found for others is there again."""
+        """Keep only the targets of these leases. What was found for other leases is available again."""
         self._kept.update(lease_ids)
         self._found = {lease_id: move for lease_id, move in self._found.items() if lease_id in self._kept}
 
@@ -92,7 +94,7 @@ class Targets:
                 self._connection, pool_id, lease.class_name, window, lease.organization_id, self._now
             )
         except SubletError:
-            # A window that no forecast reaches is not on sale there.
+            # A window beyond the forecast's horizon is not on sale there.
             return []
 
     def _candidates(self, lease: Lease) -> list[Row[object]]:
@@ -106,8 +108,8 @@ class Targets:
 
 
 def targets_of(connection: Connection, ports: LeasePorts, pool_id: str) -> list[Row[object]]:
-    """The other pools to which leases of this one could take their home directories: of the same generation and currency, on the
-    same backend, stated by the same nodes."""
+    """The other pools to which leases of this pool can take their home directories: of the same generation, currency and
+    backend, and on the same nodes."""
     home = sql.pool_named(connection, pool_id)
     if home is None or "moves" not in ports.features(home.backend):
         return []

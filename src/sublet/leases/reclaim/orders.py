@@ -1,4 +1,4 @@
-"""The owner takes capacity back: by an order, or because its need has risen; and what is given back when the need is gone."""
+"""Reclaims capacity for the owner, by an order or because demand has risen, and withdraws notices when the need is gone."""
 
 from __future__ import annotations
 
@@ -54,7 +54,8 @@ NO_LONGER = "the owner does not need it after all"
 
 @dataclass(frozen=True, slots=True)
 class ReclaimOrder:
-    """The owner's word: `accelerators` of `pool` for `window`, because of `reason`; `force` breaks firm leases and floors too."""
+    """An order of the owner to reclaim `accelerators` of `pool` for `window`, because of `reason`. With `force`, firm leases
+    and floors can be broken."""
 
     pool: str
     accelerators: int
@@ -65,7 +66,7 @@ class ReclaimOrder:
 
 @dataclass(slots=True)
 class Due:
-    """What the owner's need asks of a round: `steps` count what waits, `waits` is everything that does."""
+    """What the owner's need requires in a round. `steps` update the counts of waits, and `waits` are all current waits."""
 
     plans: list[ReclaimPlan] = field(default_factory=list)
     returns: list[Return] = field(default_factory=list)
@@ -74,7 +75,7 @@ class Due:
 
 
 class Reclaims:
-    """What is taken back is chosen among leases and replicas by one plan, no matter who asks for it."""
+    """Reclaims capacity. One plan chooses among leases and replicas, no matter who asks."""
 
     def __init__(self, store: Store, ports: LeasePorts, transitions: Transitions) -> None:
         self._store = store
@@ -85,16 +86,16 @@ class Reclaims:
         self.transfers = Transfers(store, ports, transitions)
 
     def preview(self, order: ReclaimOrder) -> ReclaimPlan:
-        """Whom the order would ask back. Changes nothing. Raises InvalidInputError, NotFoundError."""
+        """The plan of the order. Changes nothing. Raises InvalidInputError and NotFoundError."""
         now = self._checked(order)
         with self._store.read() as connection:
             return self._plan_for(connection, order, now)
 
     def take(self, order: ReclaimOrder, actor: str, idempotency_key: str | None = None) -> dict[str, Any]:
-        """Take capacity back: notice is given to whom the plan names, and what is free is kept for the asker.
+        """Reclaim capacity: the victims in the plan get notice, and free capacity is held for the owner.
 
-        Returns the plan with the reclaim's `id`. Raises FirmLeaseError where only firm leases or model floors could give
-        enough and `force` is not set; nothing has then changed.
+        Returns the plan with the reclaim's `id`. Raises FirmLeaseError and changes nothing if only firm leases or floors could
+        provide enough and `force` is not set.
         """
         now = self._checked(order)
         key = checked_key(idempotency_key)
@@ -127,8 +128,8 @@ class Reclaims:
         held: int,
         key: str | None = None,
     ) -> dict[str, Any]:
-        """Give notice to whom `plan` names, inside the caller's transaction, which has the pool's lock, and write it down as an
-        order that keeps `held` accelerators for its asker. Returns the plan with the reclaim's `id`."""
+        """Give notice to the victims in `plan` and store an order that holds `held` accelerators for the owner. Runs inside
+        the caller's transaction, which holds the pool's lock. Returns the plan with the reclaim's `id`."""
         now = self._store.clock.now()
         for victim in plan.victims:
             self._give_notice(connection, victim, actor, now)
@@ -162,7 +163,7 @@ class Reclaims:
         return {**plan.as_dict(), "id": reclaim_id}
 
     def withdraw(self, reclaim_id: str, actor: str) -> list[Lease]:
-        """The owner does not need it after all: notices that are not due yet are withdrawn. Raises NotFoundError."""
+        """Withdraw a reclaim and its notices that are not due yet. Raises NotFoundError."""
         found = self._row(reclaim_id)
         now = self._store.clock.now()
         if not self._store.write(lambda connection: reclaim_store.withdraw_reclaim(connection, reclaim_id, now)):
@@ -183,12 +184,12 @@ class Reclaims:
         return self._transitions.withdraw_notice(lease_id, actor, reason)
 
     def page(self, wanted: PageRequest) -> Page[dict[str, Any]]:
-        """What was asked back, newest first."""
+        """A page of reclaims, newest first."""
         with self._store.read() as connection:
             return reclaim_store.reclaim_page(connection, wanted).map(_told)
 
     def named(self, reclaim_id: str) -> dict[str, Any]:
-        """One reclaim as `page` has it. Raises NotFoundError."""
+        """One reclaim, in the form that `page` returns. Raises NotFoundError."""
         return _told(self._row(reclaim_id))
 
     def _row(self, reclaim_id: str) -> Any:
@@ -199,8 +200,8 @@ class Reclaims:
         return found
 
     def due(self, connection: Connection, pool_ids: Sequence[str], leases: Sequence[Lease], now: datetime) -> Due:
-        """Pool by pool, who gets notice because tenants hold more than may stay, whose notice is withdrawn, and who of the owner's
-        side waits instead."""
+        """For each pool: who gets notice because tenants hold more than they may, whose notice is withdrawn, and which of the
+        owner's work waits instead."""
         here: dict[str, list[Lease]] = defaultdict(list)
         for lease in leases:
             if lease.state is not LeaseState.ENDING and not lease.waits:
@@ -232,7 +233,7 @@ class Reclaims:
         patient: bool,
         now: datetime,
     ) -> ReclaimPlan | None:
-        """Who gets notice; where the pool's own demand is `patient`, only for what others need, and who is merely paused."""
+        """Who gets notice, and who is only paused. If the pool's own demand is `patient`, only what others need counts."""
         clean_s = self._ports.timing_of(connection, pool_id).clean_s
         plan_for = partial(rising, pool_id, leases, replicas, now=now, clean_s=clean_s, classes=self._ports.classes)
         targets = partial(Targets, connection, self._ports, now)
@@ -252,7 +253,7 @@ class Reclaims:
         return ReclaimPlan(pool_id, found.needed + count, (*found.victims, *pauses), found.short, back_at)
 
     def take_back(self, step: Step) -> None:
-        """Carry out a reclaim step that the planner made of rising need; harmless when repeated."""
+        """Carry out a reclaim step that the planner made because demand has risen. Idempotent."""
         now = self._store.clock.now()
         pool_id, why = str(step.details["pool_id"]), str(step.details["reason"])
         if step.at is None:
@@ -282,7 +283,7 @@ class Reclaims:
         self._store.write(write)
 
     def give_back(self, step: Step) -> None:
-        """Carry out a step that withdraws a notice; harmless when repeated."""
+        """Carry out a step that withdraws a notice. Idempotent."""
         pool_id = str(step.details["pool_id"])
         if step.details["kind"] == "replica":
             self._store.write(lambda connection: self._ports.models.withdraw(connection, step.subject, step.reason))
@@ -308,7 +309,7 @@ class Reclaims:
             self._ports.models.give_notice(connection, victim.id, victim.reclaim_at, victim.reason)
 
     def _count_round(self, connection: Connection, pool_id: str, now: datetime) -> None:
-        """Remember that demand took capacity back, so that what comes back again and again is waited for longer."""
+        """Record that demand reclaimed capacity, so that repeated reclaims increase the back-off."""
         need = self._ports.need(connection, pool_id)
         known = reclaim_store.rounds(connection, pool_id)
         if known is None or now > known.taken_at:
@@ -318,7 +319,7 @@ class Reclaims:
     def _returning(
         self, connection: Connection, pool_id: str, leases: Sequence[Lease], replicas: Sequence[Occupant], now: datetime
     ) -> list[Return]:
-        """Notices that the planner gave and that nothing stands behind any more. Those of an order are its asker's affair."""
+        """Notices of the planner that no need justifies any more. Notices of an order are left to its owner."""
         noticed = {lease.id for lease in leases if lease.reclaim_at is not None and lease.reclaim_origin is None}
         noticed |= {item.id for item in replicas if item.leaving_at is not None}
         if not noticed:
@@ -343,12 +344,12 @@ class Reclaims:
         return [Return(item, pool_id, kinds.get(item, "lease"), why) for item in found]
 
     def _calm_room(self, connection: Connection, pool_id: str, window: Window) -> int:
-        """What tenants may hold, once the need has been gone for as long as notices would be withdrawn after."""
+        """The accelerators that tenants may hold if the need has been gone long enough to withdraw notices."""
         known = reclaim_store.rounds(connection, pool_id)
         return self._room(connection, pool_id, window, known.calm_s if known is not None else reclaim_store.CALM_S)
 
     def _room(self, connection: Connection, pool_id: str, window: Window, calm_s: float = 0) -> int:
-        """Accelerators that tenants may hold: what the owner's need leaves, and what no reclaim keeps for its asker."""
+        """The accelerators that tenants may hold: the capacity without the owner's need and without what reclaims hold."""
         kept = sql.capacity(connection, pool_id) - reclaim_store.held_for_owner(connection, pool_id, window)
         return max(0, min(self._ports.may_stay(connection, pool_id, window, calm_s), kept))
 
@@ -357,7 +358,8 @@ class Reclaims:
         return max(0, min(self._ports.room_while_waiting(connection, pool_id, window), kept))
 
     def _lock(self, connection: Connection, pool_id: str) -> frozenset[str]:
-        """Lock the pool, and where one of its leases may move the pools that it could move to, in the order of their ids; which."""
+        """Lock the pool and, if one of its leases may move, its target pools, in the order of their ids. Returns the locked
+        pools."""
         movable = any(may_move(lease) for lease in sql.live_leases(connection, pool_id))
         found = targets_of(connection, self._ports, pool_id) if movable else []
         locked = frozenset({pool_id, *(str(pool.id) for pool in found)})
@@ -385,7 +387,7 @@ class Reclaims:
         coming = calendar.moving_in(connection, pool_id, window, now)
         needed = max(0, accelerators_of(leases, rented) + coming - room)
         floors = [item for item in replicas if item.protected]
-        # What neither the rest of the pool nor its tenants can give, the floors must.
+        # Floors must give what neither the rest of the pool nor its tenants can.
         from_floors = max(0, order.accelerators - max(0, kept - sum(item.accelerators for item in floors)))
         from_floors = min(from_floors, sum(item.accelerators for item in floors))
         plan = plan_reclaim(
@@ -401,7 +403,7 @@ class Reclaims:
             classes=self._ports.classes,
             elsewhere=Targets(connection, self._ports, now, within),
         )
-        # What other reclaims keep, or what the pool does not have, no tenant can give.
+        # No tenant can give what other reclaims hold, or what the pool does not have.
         return replace(plan, short=plan.short + max(0, order.accelerators - max(0, kept)))
 
     def _pool_id(self, connection: Connection, name: str) -> str:
@@ -422,21 +424,21 @@ class Reclaims:
 
 
 def _held(leases: Sequence[Lease], replicas: Sequence[Occupant], now: datetime) -> int:
-    """What tenants hold now, also those that are under notice."""
+    """The accelerators that tenants hold now, including leases under notice."""
     present = [lease for lease in leases if lease.window.start <= now < lease.deadline]
     rented = [item for item in replicas if not item.protected and (item.leaving_at is None or item.leaving_at > now)]
     return accelerators_of(present, rented)
 
 
 def _earliest(lease: Lease, now: datetime) -> datetime:
-    """When a lease that is under notice already counts as gone: no later than a notice given now could bring it back."""
+    """When a lease under notice already counts as gone: no later than a notice given now would end it."""
     if lease.reclaim_at is None or lease.notice_s is None:
         return now
     return now + timedelta(seconds=lease.notice_s)
 
 
 def _leaves(item: Occupant, by: datetime, now: datetime) -> bool:
-    """Whether a replica that is on its way out is gone as early as a notice given now could bring it back."""
+    """Whether a replica that drains or is under notice is gone no later than a notice given now would end it."""
     return item.leaving_at is not None and item.leaving_at <= max(by, now + timedelta(seconds=item.drain_s))
 
 

@@ -1,4 +1,4 @@
-"""The SQL of reclaims: what the owner asked back, what is kept for it, and how demand took capacity back of itself."""
+"""The SQL of reclaims: orders, the capacity that they hold, and the back-off after demand reclaimed capacity."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ FORGOTTEN = timedelta(days=1)
 
 @dataclass(frozen=True, slots=True)
 class Rounds:
-    """How often demand took a pool's capacity back and returned it: `level` is the demand of the last time, at `taken_at`;
-    `returned` whether notices were withdrawn since."""
+    """How often demand reclaimed and returned a pool's capacity. `level` is the demand at the last reclaim, at `taken_at`.
+    `returned` is true if notices have been withdrawn since."""
 
     level: float
     rounds: int
@@ -35,16 +35,16 @@ class Rounds:
 
     @property
     def hold_s(self) -> int:
-        """For how long demand must have stayed lower until what it took is sold again: doubled with each round."""
+        """Seconds for which demand must stay lower before the reclaimed capacity is sold again. Doubled with each round."""
         return min(HOLD_S_MAX, HOLD_S << min(self.rounds - 1, 10))
 
     @property
     def calm_s(self) -> int:
-        """For how long the need must have been gone until notices are withdrawn: doubled with each round."""
+        """Seconds for which the need must be gone before notices are withdrawn. Doubled with each round."""
         return min(CALM_S_MAX, CALM_S << min(self.rounds - 1, 10))
 
     def again(self, level: float, now: datetime) -> Rounds:
-        """Demand takes capacity back now. What comes while the last time still lasts belongs to it."""
+        """The rounds after demand reclaims capacity now. A reclaim before the last one is over belongs to the same round."""
         if now - self.taken_at > FORGOTTEN:
             return Rounds(level, 1, now, False)
         over = self.returned or now - self.taken_at > timedelta(seconds=self.hold_s)
@@ -62,7 +62,7 @@ def reclaim_by_key(connection: Connection, actor: str, key: str) -> Row[Any] | N
 
 
 def reclaim_page(connection: Connection, wanted: PageRequest) -> Page[Row[Any]]:
-    """What was asked back, the newest first."""
+    """A page of reclaims, newest first."""
     return RECLAIMS.read(connection, select(reclaims), wanted)
 
 
@@ -82,7 +82,7 @@ def standing_rows(connection: Connection, pool_id: str, now: datetime) -> list[R
 
 
 def begun_since(connection: Connection, since: datetime, now: datetime) -> list[Row[Any]]:
-    """Reclaims, not withdrawn, whose window began within `[since, now]`."""
+    """Reclaims whose window began within `[since, now]` and that were not withdrawn."""
     return list(
         connection.execute(
             select(reclaims).where(
@@ -93,7 +93,7 @@ def begun_since(connection: Connection, since: datetime, now: datetime) -> list[
 
 
 def held_for_owner(connection: Connection, pool_id: str, window: Window, *, forced_only: bool = False) -> int:
-    """Accelerators that reclaims keep for their askers at the worst moment of `window`."""
+    """The largest number of accelerators that reclaims hold for the owner at any moment of `window`."""
     query = select(reclaims.c.held, reclaims.c.start_at, reclaims.c.end_at).where(
         reclaims.c.pool_id == pool_id,
         reclaims.c.withdrawn_at.is_(None),
@@ -115,7 +115,7 @@ def withdraw_reclaim(connection: Connection, reclaim_id: str, now: datetime) -> 
 
 
 def rounds(connection: Connection, pool_id: str) -> Rounds | None:
-    """How often demand took the pool's capacity back; None where it never did."""
+    """How often demand reclaimed the pool's capacity, or None if it never did."""
     row = connection.execute(select(back_offs).where(back_offs.c.pool_id == pool_id)).first()
     return None if row is None else Rounds(row.level, row.rounds, row.taken_at, bool(row.returned))
 
@@ -133,7 +133,7 @@ def save_rounds(connection: Connection, pool_id: str, found: Rounds) -> None:
 
 
 def back_off(connection: Connection, pool_id: str, now: datetime) -> BackOff | None:
-    """What the sale of the pool has to wait for; None where it took nothing back lately."""
+    """The pool's back-off, or None if demand reclaimed nothing lately."""
     found = rounds(connection, pool_id)
     if found is None or now - found.taken_at > FORGOTTEN:
         return None

@@ -1,6 +1,6 @@
-"""Whom to ask back: the owner's need turned into a list of leases and replicas, each with its time, its cost and the reason.
+"""Turns the owner's need into a list of leases and replicas to reclaim, each with its time, cost and reason.
 
-Pure. Replicas of managed models are capacity that Sublet rents from itself: they stand among the leases of their class.
+Pure. Replicas of managed models rent capacity from Sublet, so they are treated like leases of their class.
 """
 
 from __future__ import annotations
@@ -34,11 +34,9 @@ REPLICA_LEFT_S = 3600
 
 @dataclass(frozen=True, slots=True)
 class Occupant:
-    """A replica as the reclaim plan sees it. `rate_nano` is what its class costs per accelerator-hour on its pool.
-
-    `leaving_at` is when it is gone where it drains or is under notice already. A `protected` one fills a floor, which the
-    operator pays for: it is taken back by force alone.
-    """
+    """A replica as the reclaim plan sees it. `rate_nano` is the price of its class on its pool, per accelerator-hour.
+    `leaving_at` is when it is gone if it drains or is under notice. A `protected` replica belongs to a floor, which the
+    operator pays for, so it is reclaimed only with force."""
 
     id: str
     model: str
@@ -53,10 +51,9 @@ class Occupant:
 
 @dataclass(frozen=True, slots=True)
 class Victim:
-    """A lease to be taken back at `reclaim_at`, for `credit_nano`. `forced` breaks one that its class does not take back.
-
-    `reason` is the owner's own affair; the tenant is told that it is needed. `cost` is what is destroyed.
-    """
+    """A lease to reclaim at `reclaim_at`, for a credit of `credit_nano`. `forced` means that its class is never reclaimed
+    otherwise. `reason` is internal; the tenant is told only that the owner needs the capacity. `cost` is the value that is
+    destroyed."""
 
     lease: Lease
     reclaim_at: datetime
@@ -76,7 +73,7 @@ class Victim:
 
     @property
     def sentence(self) -> str:
-        """Why a lease, and why this one, for anyone who reads the plan."""
+        """Explains to readers of the plan why this lease was chosen."""
         verb = "; it is paused" if self.lease.service_s is not None else ""
         verb = f"; it moves to pool {self.move.pool_id}" if self.move is not None else verb
         return f"{self.reason}{verb}; {self.cost.sentence} {self.lease.currency}"
@@ -104,7 +101,7 @@ class Victim:
 
 @dataclass(frozen=True, slots=True)
 class ReplicaVictim:
-    """A replica of a managed model to be drained so that it is gone at `reclaim_at`. Nobody is owed a credit for it."""
+    """A replica of a managed model to drain so that it is gone at `reclaim_at`. No credit is owed."""
 
     occupant: Occupant
     reclaim_at: datetime
@@ -121,12 +118,12 @@ class ReplicaVictim:
 
     @property
     def forced(self) -> bool:
-        """Whether it fills a floor."""
+        """Whether it belongs to a floor."""
         return self.occupant.protected
 
     @property
     def sentence(self) -> str:
-        """Why a replica, and why this one, for anyone who reads the plan."""
+        """Explains to readers of the plan why this replica was chosen."""
         return f"{self.reason}; {self.occupant.model}: {self.cost.sentence} {self.occupant.currency}"
 
     def as_dict(self) -> dict[str, Any]:
@@ -151,10 +148,8 @@ class ReplicaVictim:
 
 @dataclass(frozen=True, slots=True)
 class ReclaimPlan:
-    """`needed` accelerators must come back from tenants; `victims` give `freed`, the last of them at `back_at`.
-
-    `short` is what only leases of a class that is never taken back and model floors hold: force alone touches them.
-    """
+    """`needed` accelerators must be reclaimed from tenants. `victims` free `freed` accelerators, the last of them at
+    `back_at`. `short` is what is left to classes that are never reclaimed and to floors, which only force can break."""
 
     pool_id: str
     needed: int
@@ -168,7 +163,7 @@ class ReclaimPlan:
 
     @property
     def destroyed_nano(self) -> int:
-        """Credits owed, income forgone and work lost, of all victims."""
+        """The credits owed, income forgone and work lost, over all victims."""
         return sum(victim.cost.destroyed_nano for victim in self.victims)
 
     def as_dict(self) -> dict[str, Any]:
@@ -185,7 +180,7 @@ class ReclaimPlan:
 
 @dataclass(frozen=True, slots=True)
 class Return:
-    """A notice that is withdrawn because the need that it was given for is gone."""
+    """A notice to withdraw because its reason is gone."""
 
     id: str
     pool_id: str
@@ -195,8 +190,8 @@ class Return:
 
 @dataclass(frozen=True, slots=True)
 class _Tenant:
-    """A lease or a replica as `rising` counts it. `place` is its class's strictness; `leaving_in_time` says that it is under
-    notice and gone when that is over."""
+    """A lease or a replica as `rising` counts it. `place` is the strictness of its class. `leaving_in_time` means that it is
+    under notice and gone by the end of that notice."""
 
     id: str
     accelerators: int
@@ -209,13 +204,13 @@ class _Tenant:
     lease: Lease | None = None
 
     def count_at(self, at: datetime) -> int:
-        """How many accelerators it holds at a moment, of a lease without those that its tenant gives back."""
+        """The accelerators that it holds at a moment, without those that its tenant gives back."""
         if not self.start <= at or (self.end is not None and self.end <= at):
             return 0
         return self.lease.held_at(at) if self.lease is not None else self.accelerators
 
     def holds(self, window: Window) -> bool:
-        """Whether it holds its accelerators when `window` begins, or from some moment of it on."""
+        """Whether it holds its accelerators at any moment of `window`."""
         return self.start < window.end and (self.end is None or self.end > window.start)
 
 
@@ -250,7 +245,8 @@ def _tenant_of_replica(item: Occupant, classes: ServiceClasses, now: datetime) -
 
 
 def _most_at_once(tenants: Sequence[_Tenant], window: Window) -> int:
-    """How many accelerators they hold at the busiest moment of `window`: one that begins when another ends takes no more."""
+    """The accelerators that they hold together at the busiest moment of `window`. A tenant that begins when another ends adds
+    nothing."""
     moments = {window.start, *(item.start for item in tenants if window.start < item.start < window.end)}
     return max(sum(item.count_at(at) for item in tenants) for at in moments)
 
@@ -269,11 +265,11 @@ def plan_reclaim(
     classes: ServiceClasses = SHIPPED,
     elsewhere: Elsewhere | None = None,
 ) -> ReclaimPlan:
-    """Choose among `leases` and `replicas` (those that hold accelerators of the pool past `by` and are under no notice).
+    """Choose among `leases` and `replicas`: those that hold accelerators of the pool after `by` and are not under notice.
 
-    The less strict class goes first, replicas with the class that they rent in and those of floors with the strictest; within a
-    class those whose end destroys the least value, as `surplus.rule.reclaim.least_destroyed` chooses them. Each gets at least its
-    notice, more where there is time until `by`. Where there is room `elsewhere`, a lease that may moves instead of ending, which
+    Less strict classes go first. Replicas go with the class that they rent in, and replicas of floors with the strictest. Within
+    a class, those whose end destroys the least value are chosen (see `surplus.rule.reclaim.least_destroyed`). Each gets at least
+    its notice, or more if `by` allows. If there is capacity `elsewhere`, a lease that may move does so instead of ending, which
     destroys less.
     """
     offered: dict[str, Victim | ReplicaVictim] = {
@@ -305,10 +301,11 @@ def rising(
     classes: ServiceClasses = SHIPPED,
     elsewhere: Elsewhere | None = None,
 ) -> ReclaimPlan | None:
-    """Where tenants hold more than may stay: who gets notice. Each class is asked as early as its notice needs, no earlier.
+    """Who gets notice because tenants hold more than they may. Each class gets notice only as early as its notice period
+    requires.
 
-    A stricter class is not asked in the place of a less strict one because its notice is shorter: the less strict one is asked
-    with it, and counts as gone while it is under its own notice.
+    A stricter class is not reclaimed in place of a less strict one just because its notice is shorter. The less strict one gets
+    notice too, and counts as gone during its own notice.
     """
     rented = [item for item in replicas if not item.protected]
     tenants = [
@@ -358,13 +355,10 @@ def returning(
     now: datetime,
     classes: ServiceClasses = SHIPPED,
 ) -> list[str]:
-    """Whose notice may be withdrawn because the need is gone, of those in `noticed`: the strictest first, then who loses most.
-
-    `may_stay` tells what may stay where the owner's need is taken at its highest of late. Nobody gets a notice back who
-    would be asked again at once.
-    """
+    """Which notices in `noticed` can be withdrawn because the need is gone: strictest class first, then those that lose most.
+    `may_stay` returns what tenants may hold at the highest recent need, so that nobody gets notice again at once."""
     window = Window.starting(now, LOOK_S)
-    # Longer notices look further ahead: what may stay at each of these moments must hold everybody.
+    # Longer notices look further ahead: everybody must fit into what may stay at each of these moments.
     moments = [window, *(Window.starting(now + timedelta(seconds=s), LOOK_S) for s in sorted(_notices(leases)))]
     waiting = [lease for lease in leases if lease.id in noticed and lease.deadline > now]
     rented = [item for item in replicas if not item.protected]
@@ -402,7 +396,7 @@ def returning(
 
 
 def accelerators_of(leases: Sequence[Lease], replicas: Sequence[Occupant]) -> int:
-    """How many accelerators they hold together."""
+    """The accelerators that they hold together."""
     return sum(lease.accelerators for lease in leases) + sum(item.accelerators for item in replicas)
 
 
@@ -411,7 +405,7 @@ def _notices(leases: Sequence[Lease]) -> set[int]:
 
 
 def _holds(lease: Lease, window: Window) -> bool:
-    """Whether the lease holds its accelerators when `window` begins, or from some moment of it on."""
+    """Whether the lease holds its accelerators at any moment of `window`."""
     return lease.window.start < window.end and lease.deadline > window.start
 
 
@@ -432,8 +426,8 @@ def _replica_victim(item: Occupant, by: datetime, now: datetime, why: str, class
 
 
 def _turn(lease: Lease, classes: ServiceClasses, at: datetime) -> int:
-    """Its place among those that give capacity back: what can be paused and still be in time goes before every class, the
-    one with the most slack first."""
+    """The order in which leases give capacity back. A lease that can be paused and still meet its deadline goes before every
+    class, most slack first."""
     place = classes.place_of(lease.class_name, lease.notice_s)
     if lease.service_s is None:
         return place
@@ -444,7 +438,8 @@ def _turn(lease: Lease, classes: ServiceClasses, at: datetime) -> int:
 def _paused(
     lease: Lease, reclaim_at: datetime, now: datetime, why: str, clean_s: int, classes: ServiceClasses
 ) -> Victim:
-    """A lease with a deadline is paused: nothing is owed and no income is lost while it can still be in time."""
+    """A lease with a deadline as a victim to pause. No credit is owed and no income is lost while it can still meet its
+    deadline."""
     slack_s = lease.slack_s(reclaim_at)
     late_s = round(max(0.0, min(lease.left_s, PAUSE_SLACK_S - slack_s)))
     credit = late_credit_nano(lease, late_s * lease.accelerators)
@@ -463,7 +458,7 @@ def _paused(
 
 
 def _moving(victim: Victim | ReplicaVictim, elsewhere: Elsewhere | None) -> Victim | ReplicaVictim:
-    """The same where the lease may move: nothing is owed and no income is lost, but its processes have to start again."""
+    """The same victim with a move if one is possible: no credit is owed and no income is lost, but its processes restart."""
     if elsewhere is None or not isinstance(victim, Victim) or victim.move is not None:
         return victim
     move = elsewhere.find(victim.lease, victim.reclaim_at)
@@ -489,7 +484,7 @@ def _victim(lease: Lease, by: datetime, now: datetime, why: str, clean_s: int, c
         served_s=max(0, int((reclaim_at - began).total_seconds())),
         left_s=max(0, int((lease.window.end - max(reclaim_at, lease.window.start)).total_seconds())),
         drain_s=max(0, int((reclaim_at - now).total_seconds())) + clean_s,
-        # What was sold from a block goes last: no forecast stands behind it that could have been wrong.
+        # Leases from blocks go last: they do not depend on a forecast that could have been wrong.
         turn=classes.place_of(lease.class_name, lease.notice_s) + (BLOCK_LAST if lease.block_id else 0),
     )
     return Victim(lease, reclaim_at, credit, why, cost, forced=not lease.reclaimable)

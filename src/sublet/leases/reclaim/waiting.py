@@ -1,4 +1,4 @@
-"""The owner waits instead of taking leases back, as long as patience lasts: what is counted of it."""
+"""Counts how the owner's work waits instead of reclaiming leases, while its patience lasts."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from sublet.values.plan import Step
 
 
 class Waits:
-    """Counts what the owner waits for. Each step is one transaction and harmless when repeated."""
+    """Counts the waits of the owner's work. Each step is one transaction and idempotent."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
 
     def count(self, step: Step) -> None:
-        """Carry out a step `wait`: what was waited for until now is counted, and so much is waited for from now on."""
+        """Carry out a step `wait`: add the time since the last count, and set what waits from now on."""
         pool_id, claim_id = str(step.details["pool_id"]), str(step.details["claim_id"] or "")
         team, accelerators = str(step.details["team"] or ""), int(step.details["accelerators"])
         until = parse_time(str(step.details["until"]))
@@ -41,7 +41,8 @@ class Waits:
         self._store.write(write)
 
     def stop(self, step: Step) -> None:
-        """Carry out a step `wait_over`: the rest is counted; where it is kept, nobody waits but the patience stays spent."""
+        """Carry out a step `wait_over`: add the rest of the wait. If the wait is kept, nothing waits any more, but the
+        patience stays spent."""
         pool_id, claim_id = str(step.details["pool_id"]), str(step.details["claim_id"] or "")
 
         def write(connection: Connection) -> None:
@@ -59,7 +60,7 @@ class Waits:
         self._store.write(write)
 
     def page(self, pool: str | None, wanted: PageRequest) -> Page[sql.DayOfWaiting]:
-        """What was waited for by day and team, the newest day first, on one pool where it is named. Raises NotFoundError."""
+        """A page of waits by day and team, newest day first, of one pool if `pool` is given. Raises NotFoundError."""
         with self._store.read() as connection:
             if pool is None:
                 return sql.day_page(connection, None, wanted)

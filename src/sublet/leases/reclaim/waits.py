@@ -1,4 +1,4 @@
-"""The SQL of what the owner's own work waits for: what waits now, and what was waited for by day and team."""
+"""The SQL of the waits of the owner's work: current waits, and totals by day and team."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ DAYS = Listing("owner_waits", (_days.day, _days.pool_id, _days.team), descending
 
 @dataclass(frozen=True, slots=True)
 class DayOfWaiting:
-    """What a team, or without one the pool's own demand, waited for on one day of UTC: `waits` that began, the seconds of all of
-    them, and accelerators times seconds."""
+    """The waits of a team on one day (UTC): the number of `waits` that began, their total seconds, and their
+    accelerator-seconds. Without a team, it is the pool's own demand."""
 
     pool_id: str
     day: datetime
@@ -46,14 +46,14 @@ class DayOfWaiting:
 
 
 def begun(connection: Connection, pool_ids: Iterable[str]) -> list[Begun]:
-    """What waits on those pools, as it was written down last."""
+    """The current waits on those pools, as last stored."""
     query = select(owner_waits).where(owner_waits.c.pool_id.in_(list(pool_ids)))
     query = query.order_by(owner_waits.c.pool_id, owner_waits.c.claim_id)
     return [_begun(row) for row in connection.execute(query)]
 
 
 def begun_for(connection: Connection, pool_id: str, claim_id: str) -> Begun | None:
-    """One of them."""
+    """One of the current waits."""
     row = connection.execute(
         select(owner_waits).where(owner_waits.c.pool_id == pool_id, owner_waits.c.claim_id == claim_id)
     ).first()
@@ -61,13 +61,13 @@ def begun_for(connection: Connection, pool_id: str, claim_id: str) -> Begun | No
 
 
 def waited_s(connection: Connection, pool_id: str, now: datetime) -> dict[str, float]:
-    """By team, the seconds that were waited for on the pool on the day of `now`, as far as they are written down."""
+    """Seconds waited on the pool on the day of `now`, by team, as last stored."""
     query = select(_days.team, _days.waited_us).where(_days.pool_id == pool_id, _days.day == day_of(now))
     return {row.team: row.waited_us / 1e6 for row in connection.execute(query)}
 
 
 def day_page(connection: Connection, pool_id: str | None, wanted: PageRequest) -> Page[DayOfWaiting]:
-    """Days on which something waited, the newest first, of one pool where it is given."""
+    """A page of days with waits, newest first, of one pool if it is given."""
     query = select(owner_wait_days)
     if pool_id is not None:
         query = query.where(_days.pool_id == pool_id)
@@ -75,7 +75,7 @@ def day_page(connection: Connection, pool_id: str | None, wanted: PageRequest) -
 
 
 def count(connection: Connection, wait: Begun, now: datetime) -> None:
-    """Add what was waited for since it was counted last to its days."""
+    """Add the time waited since the last count to its days."""
     end = min(now, wait.until)
     if wait.accelerators == 0 or end <= wait.counted_until:
         return
@@ -85,7 +85,7 @@ def count(connection: Connection, wait: Begun, now: datetime) -> None:
 
 
 def begin(connection: Connection, wait: Begun, now: datetime) -> None:
-    """Write a wait down that was not there, and that the team has begun one more today."""
+    """Store a new wait, and count it for the team's day."""
     connection.execute(insert(owner_waits).values(**_values(wait)))
     _add(connection, wait, day_of(now), 1, 0)
     connection.execute(
@@ -94,20 +94,20 @@ def begin(connection: Connection, wait: Begun, now: datetime) -> None:
 
 
 def save(connection: Connection, wait: Begun) -> None:
-    """Write down how a wait stands."""
+    """Store the state of a wait."""
     where = (owner_waits.c.pool_id == wait.pool_id, owner_waits.c.claim_id == wait.claim_id)
     connection.execute(update(owner_waits).where(*where).values(**_values(wait)))
 
 
 def remove(connection: Connection, wait: Begun) -> None:
-    """It is over."""
+    """Delete a wait that is over."""
     connection.execute(
         delete(owner_waits).where(owner_waits.c.pool_id == wait.pool_id, owner_waits.c.claim_id == wait.claim_id)
     )
 
 
 def day_of(moment: datetime) -> int:
-    """Days of UTC since the epoch."""
+    """Days since the epoch (UTC)."""
     return (moment - EPOCH) // DAY
 
 
