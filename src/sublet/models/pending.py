@@ -1,4 +1,4 @@
-"""What deployments and replicas wait for: shown with the plan, never carried out."""
+"""Pending changes of deployments and replicas: shown with the plan, never carried out."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sublet.values.plan import Plan, Step
 
 
 def pending(world: World, made: Plan) -> Iterator[Step]:
-    """Every change of `world` that waits, besides the steps of the plan that was `made` of it."""
+    """Every pending change of `world`, besides the steps of the plan that was `made` from it."""
     for replica in world.replicas:
         found = _of_replica(replica)
         if found is not None:

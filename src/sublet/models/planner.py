@@ -119,7 +119,7 @@ def _towards(world: World, deployment: Deployment, found: Mapping[Place, int], r
         steps += _towards_granted(world, aim, room, here)
     answering = sum(item.state == "ready" and item.pool_id in deployment.pool_ids for item in up)
     if answering >= min(_wanted(world, deployment), sum(found[deployment.id, one] for one in deployment.pool_ids)):
-        # A pool that the deployment no longer names serves until others do.
+        # A pool that the deployment no longer names serves until its other pools do.
         foreign = (item for item in up if item.pool_id not in deployment.pool_ids and not _is_due(item, world.now))
         steps += [_drain(world, item, f"{deployment.model}: its pool is no longer used") for item in foreign]
     return steps
@@ -160,7 +160,7 @@ def _towards_granted(world: World, aim: Aim, room: dict[str, int], own: Sequence
     surplus = len(serving) - goal
     if surplus <= 0:
         return []
-    # Those that do not answer yet go first, then the youngest: the oldest has the warmest cache.
+    # Replicas that are not ready yet drain first, then the newest ones: the oldest has the warmest cache.
     order = sorted(serving, key=lambda replica: (replica.state == "ready", -replica.created_at.timestamp(), replica.id))
     why = f"{deployment.target} wanted" if goal == deployment.target else f"room for {goal}"
     return [_drain(world, replica, f"{deployment.model}: {why}, {len(serving)} there") for replica in order[:surplus]]

@@ -1,4 +1,4 @@
-"""Replicas whose catalog entry has changed since they were started: which are outdated, and how they are replaced."""
+"""Replicas whose catalog entry changed since they started: which ones are outdated, and how they are replaced."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from sublet.models.model import CatalogEntry, Replica
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """A deployment's replicas: those of the present entry and those of an older one that serve or start, how many failed
-    lately and keep their place, and how many drain."""
+    """A deployment's replicas: current and outdated ones that are ready or starting, how many failed lately and keep their
+    place, and how many drain."""
 
     current: Sequence[Replica]
     outdated: Sequence[Replica]
@@ -22,26 +22,26 @@ class Standing:
 
 @dataclass(frozen=True, slots=True)
 class Replacement:
-    """One round of a replacement: so many new replicas to start, and these outdated ones to drain."""
+    """One round of a replacement: how many new replicas to start, and which outdated ones to drain."""
 
     starts: int
     drains: tuple[Replica, ...]
 
 
 def replicas_max_of(entry: CatalogEntry) -> int | None:
-    """The most replicas that a model can have whatever is asked for: one per URL, since a second one would be the same
-    server again, with its slots counted twice. None where there is no such bound."""
+    """The most replicas that a model can have: one for each URL, because a second one would be the same server with its slots
+    counted twice. None if there is no such limit."""
     return 1 if kind_of(entry.engine).elsewhere else None
 
 
 def is_outdated(replica: Replica, entry: CatalogEntry) -> bool:
-    """Whether a replica was started from an entry that its engine would run differently by now.
+    """Whether a replica was started from an entry that its engine would now run differently.
 
-    What only the gateway reads of an entry (capabilities, time-outs, words) takes effect without a new engine.
+    Fields that only the gateway reads (capabilities, time-outs, words) take effect without a new engine.
     """
     began = replica.entry
     if began is None:
-        # Started by a version that did not write the entry down.
+        # Started by a version that did not store the entry.
         return (replica.slots, replica.accelerators) != (entry.slots, entry.accelerators)
     return _running(began) != _running(entry)
 
@@ -71,7 +71,7 @@ def replacement(entry: CatalogEntry, wanted: int, standing: Standing, room: int)
     drains = serving[keep:] if keep < len(serving) else []
     on_its_way = starts or silent or standing.draining or answering < len(current)
     if missing and not drains and not on_its_way:
-        # All places are taken: the youngest goes.
+        # All places are taken: the newest one drains.
         drains = serving[-1:]
     return Replacement(starts, tuple((*silent, *drains)))
 

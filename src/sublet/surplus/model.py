@@ -1,4 +1,4 @@
-"""What may be sold now: the ladder, and why the rest is withheld."""
+"""What may be sold now: the ladder, and the reasons for withholding the rest."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class BeyondForecastError(InvalidInputError):
 
 @dataclass(frozen=True, slots=True)
 class Absence:
-    """`count` accelerators that will not be there over `window`: maintenance, or a pool going offline."""
+    """`count` accelerators that are unavailable over `window`, because of maintenance or because a pool goes offline."""
 
     count: int
     window: Window
@@ -33,8 +33,7 @@ class Absence:
 
 @dataclass(frozen=True, slots=True)
 class BackOff:
-    """Demand took capacity back when it stood at `level`: what it needs then is on sale again once demand has stayed lower
-    for `hold_s` seconds."""
+    """Demand reclaimed capacity at `level`. That capacity is sold again once demand has stayed lower for `hold_s` seconds."""
 
     level: float
     hold_s: int
@@ -46,9 +45,9 @@ IN_BLOCK = "in a block"
 
 @dataclass(frozen=True, slots=True)
 class StandingBlock:
-    """`count` accelerators over `window` that the owner sells by its own decision: its demand beyond the rest of the pool waits.
+    """`count` accelerators over `window` that the owner has decided to sell. Its own demand beyond the rest of the pool waits.
 
-    A firm lease in it costs at least `min_price_nano` per accelerator-hour, in `currency`, where that is set.
+    If `min_price_nano` is set, a firm lease from the block costs at least that much per accelerator-hour, in `currency`.
     """
 
     id: str
@@ -60,13 +59,13 @@ class StandingBlock:
 
 @dataclass(frozen=True, slots=True)
 class PoolFacts:
-    """What the rule has to know about a pool besides its demand.
+    """What the rule needs to know about a pool besides its demand.
 
-    `capacity` works now; `never_sell` is the operator's setting; `failure_reserve` covers accelerators that may die.
-    `quarantined` ones are not proved clean. `reclaims` are what the owner asked back and what is kept for it since;
-    `back_off` is there where demand took capacity back lately. The owner's demand may wait `patience_s` seconds before it
-    breaks what is sold. `blocks` are what the owner has put up for sale. `pauses` is whether its backend can pause a lease, without
-    which nothing is promised by a deadline.
+    `capacity` is the number of working accelerators. `never_sell` is the operator's setting. `failure_reserve` covers failures.
+    `quarantined` accelerators are not proved clean. `reclaims` are the owner's reclaims and what they still hold. `back_off` is
+    set if demand reclaimed capacity lately. The owner's demand may wait `patience_s` seconds before it breaks what is sold.
+    `blocks` are the owner's blocks. `pauses` says whether the backend can pause a lease; otherwise, nothing is promised by a
+    deadline.
     """
 
     pool_id: str
@@ -92,13 +91,13 @@ class PoolFacts:
 
     @property
     def patience_hours(self) -> int:
-        """Whole hours of patience: shadows live by the hour, and less than an hour breaks as none."""
+        """Whole hours of patience. Shadows advance by the hour, so less than an hour counts as none."""
         return self.patience_s // HOUR_S
 
 
 @dataclass(frozen=True, slots=True)
 class Sold:
-    """Accelerators that are promised already: `count` of a class over `window`; of a block where `block_id` names one."""
+    """Accelerators that are already promised: `count` of a class over `window`, from the block `block_id` if it is set."""
 
     count: int
     class_name: str
@@ -108,7 +107,7 @@ class Sold:
 
 @dataclass(frozen=True, slots=True)
 class Promised:
-    """An order that is promised or held: `accelerators` for `left_s` more seconds of service each, done by `due`."""
+    """An order that is promised or held: `accelerators` for `left_s` more seconds of service each, due by `due`."""
 
     id: str
     accelerators: int
@@ -120,7 +119,7 @@ class Promised:
 class Stood:
     """The standing of one kind of promise on a pool after the whole hour `hour` (since the epoch).
 
-    `hours` is its length; `within` the deadline of an order, 0 for a window that can't be taken back.
+    `hours` is its length. `within` is the deadline of an order, or 0 for a window that can't be reclaimed.
     """
 
     class_name: str
@@ -137,7 +136,7 @@ Standings = Mapping[tuple[str, int, int], Stood]
 
 @dataclass(frozen=True, slots=True)
 class Withheld:
-    """`count` accelerators that are not on sale, by one reason, in a sentence that a person can check."""
+    """`count` accelerators that are not on sale for one reason, with a sentence that explains it."""
 
     count: int
     reason_code: str
@@ -177,7 +176,7 @@ REASONS: dict[str, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Sellable:
-    """The count of one class and window that may be sold now; `withheld` and `count` sum to the pool's capacity."""
+    """How many accelerators of one class and window may be sold now. `withheld` and `count` add up to the pool's capacity."""
 
     pool_id: str
     class_name: str
@@ -197,7 +196,7 @@ class Sellable:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What a decision stands on: the latest demand, its age, how much history, and the forecaster that spoke."""
+    """The basis of a decision: the latest demand, its age, the length of the history, and the forecaster."""
 
     in_use: float
     sample_age_s: float | None
@@ -219,8 +218,8 @@ class Evidence:
 class Ladder:
     """What a pool has on sale at one moment, longest and firmest first.
 
-    `rungs` are meant together: each rung's count comes on top of all above it. `alone` says, in the same order, what
-    each could sell if it were the only one on offer. `promises` says where the record of each kind of promise stands.
+    `rungs` are cumulative: each rung's count is on top of all above it. `alone`, in the same order, is what each could sell if it
+    were the only one on offer. `promises` is the standing of each kind of promise.
     """
 
     pool_id: str
@@ -235,11 +234,11 @@ class Ladder:
 
     @property
     def total(self) -> int:
-        """Accelerators on sale, all rungs together."""
+        """Accelerators on sale, over all rungs."""
         return sum(rung.count for rung in self.rungs)
 
     def count(self, class_name: str, window_s: int | None = None) -> int:
-        """Most that one class (and window) could sell now if it were the only one on offer."""
+        """The most that one class (and window) could sell now if it were the only one on offer."""
         return max(
             (item.count for item in self.alone if item.class_name == class_name and window_s in (None, item.window_s)),
             default=0,

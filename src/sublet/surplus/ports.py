@@ -1,4 +1,4 @@
-"""What the surplus needs of the rest of Sublet; `wiring` fills it in. A connection is the caller's: each answers as it sees."""
+"""What the surplus needs from the rest of Sublet, provided by `wiring`. Each call reads through the caller's connection."""
 
 from __future__ import annotations
 
@@ -16,31 +16,31 @@ from sublet.values.windows import Window
 
 class Facts(Protocol):
     def __call__(self, pool_id: str, connection: Connection, /) -> PoolFacts:
-        """What the surplus counts with of a pool, by its id or name. Raises NotFoundError."""
+        """The facts about a pool, by its id or name. Raises NotFoundError."""
         ...
 
 
 class Book(Protocol):
     def __call__(self, pool_id: str, connection: Connection, /) -> Sequence[Sold]:
-        """What is sold or held of the pool."""
+        """Everything that is sold or held of the pool."""
         ...
 
 
 class Free(Protocol):
     def __call__(self, pool_id: str, window: Window, connection: Connection, /) -> int:
-        """How many accelerators nobody holds at any time of the window."""
+        """The number of accelerators that nobody holds at any time of the window."""
         ...
 
 
 class Orders(Protocol):
     def __call__(self, pool_id: str, connection: Connection, /) -> Sequence[Promised]:
-        """What is promised or held of the pool by a deadline and not yet done."""
+        """Orders of the pool with a deadline that are promised or held and not completed."""
         ...
 
 
 class Promises(Protocol):
     def __call__(self, pool_id: str, since: datetime, limit: int, /) -> Sequence[Promise]:
-        """What became of what was sold of the pool and ended since then, at most `limit` of it."""
+        """The outcomes of promises of the pool that ended since then, at most `limit`."""
         ...
 
 
@@ -48,5 +48,5 @@ class Earned(Protocol):
     def __call__(
         self, pool_id: str, classes: Sequence[ServiceClass], patience_hours: int, connection: Connection, /
     ) -> Standings:
-        """What each kind of promise of the classes has earned on the pool."""
+        """The standing of each kind of promise of the classes on the pool."""
         ...

@@ -1,4 +1,4 @@
-"""Decide what may be sold now, from what was observed, claimed, set and sold."""
+"""Decides what may be sold now, from samples, claims, settings and the book."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ _NEEDED = "{} needed by what is promised by a deadline"
 
 class Beside(Protocol):
     def __call__(self, found: Sellable, window: Window, above: int = 0, /) -> Sellable:
-        """What of `found` may be sold over `window` with `above` that is sold at the same time."""
+        """How many of `found` may be sold over `window` if `above` is sold at the same time."""
         ...
 
 
@@ -73,7 +73,7 @@ def _any(pool_id: str, window: Window, connection: Connection) -> int:
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """What a decision about a pool rests on: what is known of it, what is sold, and what is promised by a deadline."""
+    """The basis of a decision about a pool: its facts, what is sold, and what is promised by a deadline."""
 
     view: View
     booked: Sequence[Sold]
@@ -83,9 +83,9 @@ class _Known:
 class Surplus:
     """The use cases of the surplus.
 
-    `facts` tells about a pool by its id or name, `book` what is sold of it, `learned` what the pool's record had learned when
-    it was last kept, `free` how many accelerators nobody holds, `kept_off` what blocks kept off the owner, `orders` what is promised
-    by a deadline: each as the connection given sees it.
+    `facts` returns the facts of a pool by its id or name, `book` what is sold of it, `learned` the learned state of its record,
+    `free` how many accelerators nobody holds, `kept_off` the owner's work that blocks displaced, and `orders` what is promised by
+    a deadline. Each reads through the given connection.
     """
 
     def __init__(
@@ -116,16 +116,16 @@ class Surplus:
 
     @property
     def classes(self) -> tuple[ServiceClass, ...]:
-        """The classes of service, the strictest first."""
+        """The classes of service, strictest first."""
         return tuple(self._classes.values())
 
     @property
     def ladder_classes(self) -> tuple[ServiceClass, ...]:
-        """Those that are sold by windows, the strictest first."""
+        """The classes that are sold by windows, strictest first."""
         return tuple(policy for policy in self._classes.values() if policy.by_window)
 
     def ladder(self, pool_id: str, at: datetime | None = None, sold: Sequence[Sold] | None = None) -> Ladder:
-        """All that the pool has on sale at `at` (now by default), and why the rest is withheld."""
+        """Everything that the pool has on sale at `at` (now by default), and why the rest is withheld."""
         with self._demand.read() as connection:
             view = self.view(pool_id, at, connection)
             pool_id = view.facts.pool_id
@@ -184,9 +184,9 @@ class Surplus:
     ) -> Sellable:
         """How many accelerators of `class_name` may be sold over `window` on top of `sold` (by default, the book).
 
-        With `connection` all that is read is read inside the caller's transaction. Where `sold` is given, whether single
-        accelerators are free for all of the window is the caller's affair. Raises UnknownClassError, and InvalidInputError for
-        a window that is over or reaches further than AHEAD_MAX, or a class that is not sold by windows.
+        With `connection`, everything is read inside the caller's transaction. If `sold` is given, the caller must check whether
+        single accelerators are free for the whole window. Raises UnknownClassError, and InvalidInputError for a window that is
+        over or reaches beyond AHEAD_MAX, or for a class that is not sold by windows.
         """
         if class_name not in self._classes:
             raise UnknownClassError(f"there is no class {class_name!r}; use one of {', '.join(self._classes)}")
@@ -222,8 +222,8 @@ class Surplus:
     def offer(
         self, pool_id: str, class_name: str, wanted: Promised, connection: Connection, without: str = ""
     ) -> deadlines.Offer:
-        """Whether `wanted` may be promised by its deadline beside all that is sold or held of the pool, but for the order
-        `without`. Raises UnknownClassError, and InvalidInputError for what no pool could promise."""
+        """Whether `wanted` can be promised by its deadline in addition to everything that is sold or held of the pool, except
+        the order `without`. Raises UnknownClassError, and InvalidInputError for an order that no pool could promise."""
         if class_name not in self._classes:
             raise UnknownClassError(f"there is no class {class_name!r}; use one of {', '.join(self._classes)}")
         known = self._known(pool_id, None, connection)
@@ -233,7 +233,7 @@ class Surplus:
         return deadlines.offer(view, idle, self._classes[class_name], wanted, promised)
 
     def orders_on_sale(self, pool_id: str) -> list[deadlines.OnSale]:
-        """What could be promised by a deadline now: of each kind of order, how many accelerators."""
+        """How many accelerators could be promised now for each kind of deadline order."""
         sold = [policy for policy in self._classes.values() if policy.sell and not policy.by_window]
         if not sold:
             return []
@@ -246,7 +246,7 @@ class Surplus:
         return [item for policy in sold for item in deadlines.on_sale(view, idle, policy, promised)]
 
     def _beside(self, view: View, booked: Sequence[Sold], promised: Sequence[Promised]) -> Beside:
-        """What of a count over a window may be sold beside orders with a deadline, on top of `above` that is sold with it."""
+        """How many of a count over a window may be sold next to deadline orders, if `above` is sold with it."""
 
         @cache
         def idle() -> Idle:
@@ -261,7 +261,7 @@ class Surplus:
         return limited
 
     def block_rooms(self, pool_id: str, window: Window, connection: Connection) -> list[tuple[StandingBlock, int]]:
-        """The pool's blocks that cover all of `window`, and how many accelerators a lease over it may have of each."""
+        """The pool's blocks that cover all of `window`, and how many accelerators a lease over it may have from each."""
         known = self._known(pool_id, None, connection)
         view, booked = known.view, known.booked
         if not view.facts.blocks or window.end <= view.at:
@@ -269,7 +269,7 @@ class Surplus:
         standing = [item for item in booked if item.window.end > view.at]
         found = rooms(view, window, standing, self._classes)
         if promised := known.promised:
-            # Orders with a deadline may stand on what nobody has rented of the blocks.
+            # Deadline orders may use the unsold part of blocks.
             idle = cache(lambda: deadlines.idle_of(view, booked, self._classes))
             found = {
                 block_id: deadlines.beside(view, idle, window, count, promised)[0] for block_id, count in found.items()
@@ -277,7 +277,7 @@ class Surplus:
         return [(block, found[block.id]) for block in view.facts.blocks if block.id in found]
 
     def _as_sold(self, view: View, policy: ServiceClass, count: int, window: Window, before: Sequence[Sold]) -> Sold:
-        """What is on sale as the next rung sees it: sold from a block where it fits one, as admission would."""
+        """A rung's offer as the next rung counts it: from a block if it fits one, as admission would sell it."""
         if policy.notice_s is None and view.facts.blocks:
             left = rooms(view, window, before, self._classes)
             block = chosen(view.facts.blocks, left, count)
@@ -286,7 +286,7 @@ class Surplus:
         return Sold(count, policy.name, window)
 
     def remembering(self) -> Surplus:
-        """The same surplus for many questions inside one transaction that sells nothing: what it reads of a pool, it reads once."""
+        """The same surplus for many questions inside one transaction that sells nothing. It reads each pool only once."""
         found = copy(self)
         found._remembered = {}
         return found
@@ -303,7 +303,7 @@ class Surplus:
         return _Known(view, self._book(view.facts.pool_id, connection), self._orders(view.facts.pool_id, connection))
 
     def view(self, pool_id: str, at: datetime | None = None, connection: Connection | None = None) -> View:
-        """What is known about the pool at `at`, and nothing later."""
+        """What was known about the pool at `at`, and nothing later."""
         if connection is None:
             with self._demand.read() as reading:
                 return self.view(pool_id, at, reading)
@@ -318,7 +318,7 @@ class Surplus:
         return replace(view, standings=self.standings(facts, connection))
 
     def standings(self, facts: PoolFacts, connection: Connection) -> Standings:
-        """What each kind of promise has earned on a pool; empty where nothing is kept."""
+        """The standing of each kind of promise on a pool; empty if none is stored."""
         if self._standings is None:
             return {}
         return self._standings(facts.pool_id, self.classes, facts.patience_hours, connection)
@@ -332,7 +332,7 @@ def view_of(
     at: datetime,
     jobs: Sequence[Known] = (),
 ) -> View:
-    """The view that `history` (all of it before or at `at`), its whole hours and what was told of jobs give of a pool."""
+    """The view of a pool from `history` (all of it at or before `at`), its whole hours, and reported jobs."""
     at_us = to_micros(at)
     fine = None
     step_s = _latest_step_s(history)
@@ -355,7 +355,8 @@ def view_of(
 
 
 def _settled(history: Series, back_off: BackOff | None, at_us: int) -> float:
-    """The demand that the pool is sold by after it took capacity back: the highest while it is held, at most as it was then."""
+    """The demand that counts for sales after demand reclaimed capacity: the highest during the back-off, at most the level at
+    the reclaim."""
     if back_off is None or len(history) == 0:
         return 0.0
     lately = history.times_us >= at_us - back_off.hold_s * 1_000_000
@@ -370,13 +371,13 @@ def _seen_s(history: Series, hours: Hours, at_us: int) -> float:
 
 
 def _latest_step_s(history: Series) -> float:
-    """How often samples come now. An imported history may be hourly where the present is seen every few seconds."""
+    """The current interval between samples. An imported history may be hourly although samples now come every few seconds."""
     latest = history.times_us[-LATEST_SAMPLES:]
     return float(np.median(np.diff(latest))) / 1e6 if latest.size > 1 else float(history.step_s)
 
 
 def _methods(hours: Hours) -> str:
-    """The method of forecasting that decides for each length, such as `hours: 1 h; day_high, levels: 4 h; day_high: 24 h`."""
+    """The forecasting method for each length, such as `hours: 1 h; day_high, levels: 4 h; day_high: 24 h`."""
     lengths: dict[str, list[str]] = {}
     for slots, seller in hours.lived():
         lengths.setdefault(", ".join(seller.shares(hours.t)), []).append(f"{slots} h")
@@ -401,8 +402,8 @@ def _before(history: Series, claim: Claim) -> float:
 
 
 def _of_free(found: Sellable, free: int, view: View, window: Window) -> Sellable:
-    """No more than there are single accelerators that are free for all of the window, but for those that a reclaim within it
-    keeps: what is known to be taken back then is not sold now, whatever the notice of the class."""
+    """Limit the count to accelerators that are free for the whole window and that no reclaim within it holds. Capacity that is
+    known to be reclaimed during the window is not sold, whatever the notice of the class."""
     kept = math.ceil(rule.most_at_once([(item.window, float(item.count)) for item in view.facts.reclaims], window))
     why = "{} free for parts of the window only, so that no accelerator is free for all of it"
     found = _at_most(found, free, "fragmented", why)
@@ -420,7 +421,7 @@ def _at_most(found: Sellable, most: int, code: str, why: str) -> Sellable:
 
 
 def _split_already_sold(both: Sellable, single: Sellable) -> Sellable:
-    """Split what is sold already from what the ladder itself offers above this rung."""
+    """Separate what is already sold from what the ladder offers above this rung."""
     before = sum(item.count for item in single.withheld if item.reason_code == "already_sold")
     withheld = []
     for item in both.withheld:

@@ -1,4 +1,4 @@
-"""How uninterrupted promises earn, by their length; when a shortage breaks them; and from which hour on shadows live."""
+"""How uninterrupted promises earn by their length, when a shortage breaks them, and from which hour on shadows run."""
 
 from __future__ import annotations
 
@@ -23,20 +23,21 @@ LOSS = 0.5
 
 
 def firm_pace(hours: int, risk: float) -> Pace:
-    """How fast an uninterrupted promise of so many hours earns where `risk` is the share that may break."""
+    """How fast an uninterrupted promise of that many hours earns if `risk` is the share that may break."""
     short = hours < SHORT_HOURS
     return Pace(risk, hours, SHORT_EARNING if short else LONG_EARNING, 1.0 if short else LOSS)
 
 
 @dataclass(slots=True)
 class Shortage:
-    """What the owner was short of and waited for in each of its last `hours` hours of patience, the oldest first."""
+    """What the owner was short of and waited for in each of its last `hours` hours of patience, oldest first."""
 
     hours: int = 0
     waited: list[float] = field(default_factory=list)
 
     def breaks(self, over: float) -> float:
-        """In this hour `over` more were sold than are idle: how many of them break, since so many were short all the time.
+        """How many promises break in an hour in which `over` more were sold than are idle: as many as were short during all the
+        hours of patience.
 
         The rest is internal work that waits.
         """

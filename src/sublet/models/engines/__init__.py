@@ -1,4 +1,4 @@
-"""Engines: whatever speaks the OpenAI HTTP dialect, plus start, health, token count, metrics and stop."""
+"""Engines: any server with the OpenAI HTTP dialect, plus start, health, token count, metrics and stop."""
 
 from __future__ import annotations
 
@@ -19,39 +19,39 @@ class Engine(Protocol):
 
     @property
     def pid(self) -> int | None:
-        """The process that does the work, None where it is elsewhere."""
+        """The process that runs the engine, or None if it runs elsewhere."""
         ...
 
     def start(self) -> None:
-        """Begin; returns at once. Raises EngineStartError or ModelFileError where it can't begin at all."""
+        """Start the engine and return at once. Raises EngineStartError or ModelFileError if it can't start at all."""
         ...
 
     def running(self) -> bool:
-        """Whether the engine has not ended. One that runs may not answer yet: ask `health`."""
+        """Whether the engine has not ended. It may not respond yet: use `health`."""
         ...
 
     def health(self) -> bool:
-        """Whether it answers requests now."""
+        """Whether it responds to requests now."""
         ...
 
     def last_words(self) -> str:
-        """Why it ended, in one line, as far as it said."""
+        """The reason why it ended, in one line, if it reported one."""
         ...
 
     def count_tokens(self, messages: list[dict[str, Any]]) -> int:
-        """Tokens of the prompt that these chat messages make. Raises EngineStartError where the engine can't say."""
+        """The number of tokens in the prompt of these chat messages. Raises EngineStartError if the engine can't count them."""
         ...
 
     def metrics(self) -> EngineMetrics:
-        """Its own counters. Raises OSError where it does not answer."""
+        """Its own counters. Raises OSError if it does not respond."""
         ...
 
     def stop(self, grace_s: float = 2.0) -> None:
-        """End it, by force after `grace_s`; harmless where it ended already."""
+        """End it, by force after `grace_s`. Has no effect if it has ended."""
         ...
 
 
 def make_engine(entry: CatalogEntry, replica_id: str, run_dir: Path, threads: int) -> Engine:
-    """The engine of a replica of `entry`; `run_dir` (mode 0700) takes its socket and its log."""
+    """The engine of a replica of `entry`. Its socket and log are in `run_dir` (mode 0700)."""
     made: Engine = kind_of(entry.engine).make()(entry, replica_id, run_dir, threads)
     return made

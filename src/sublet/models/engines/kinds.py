@@ -1,6 +1,7 @@
-"""The kinds of engine: what a catalog entry of each needs, how it is driven, and how it speaks. A new kind is one file and one line.
+"""The kinds of engine: what a catalog entry needs, how the engine is driven, and which dialect it speaks. A new kind is one file
+and one line.
 
-How to add one, and the suite that it has to pass: docs/add-an-engine.md.
+For how to add one and the test suite for it, see docs/add-an-engine.md.
 """
 
 from __future__ import annotations
@@ -21,14 +22,14 @@ _VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]{0,63}")
 
 @dataclass(frozen=True, slots=True)
 class EngineKind:
-    """A kind of engine. `driver` names the module and the function that makes one, as `module:function`; it is imported by the
-    engine host alone.
+    """A kind of engine. `driver` is the module and function that create one, as `module:function`. Only the engine host imports
+    it.
 
-    `needs` are the keys that a catalog entry's `source` must have, `knows` all that it may have. `elsewhere` says that somebody
-    else runs it at `source.url`: it occupies no accelerator by default, one URL is one replica, and its key comes from the
-    environment. `weights` says that the model is a file on this machine. `dialect` is what it knows beyond OpenAI's API, empty
-    where `source.dialect` says so. `stream_only`: it is asked for streams alone; `reuse_connections`: it takes several requests
-    on one connection.
+    `needs` are the required keys of a catalog entry's `source`, and `knows` all allowed keys. `elsewhere` means that another
+    party runs it at `source.url`: by default, it occupies no accelerator; each URL is one replica; and its key comes from the
+    environment. `weights` means that the model is a file on this machine. `dialect` is its extension of OpenAI's API; empty if
+    `source.dialect` states it. `stream_only` means that it gets only streaming requests, and `reuse_connections` that a
+    connection serves several requests.
     """
 
     name: str
@@ -42,7 +43,7 @@ class EngineKind:
     reuse_connections: bool = True
 
     def make(self) -> Callable[..., Any]:
-        """The function (entry, replica_id, run_dir, threads) that makes an engine; see engines.Engine."""
+        """The function (entry, replica_id, run_dir, threads) that creates an engine; see engines.Engine."""
         module, _, function = self.driver.partition(":")
         found: Callable[..., Any] = getattr(import_module(module), function)
         return found
@@ -52,7 +53,7 @@ class EngineKind:
         return self.dialect or source.get("dialect", "openai")
 
     def checked(self, source: Mapping[str, Any], where: str) -> dict[str, str]:
-        """`source`, if an entry of this kind may have it. Raises InvalidInputError; `where` opens its message."""
+        """`source`, if it is valid for this kind. Raises InvalidInputError; `where` is the beginning of its message."""
         known = self.needs | self.knows
         for name, value in source.items():
             if name not in known or not isinstance(value, str) or not value:

@@ -16,7 +16,7 @@ from sublet.models.model import CatalogEntry, EngineMetrics, EngineStartError
 
 CACHE_RAM_MIB = 256
 LAST_WORDS_BYTES_MAX = 4096
-# The path of a Unix socket has 108 bytes with its final zero.
+# The path of a Unix socket has at most 108 bytes, including its final zero.
 SOCKET_PATH_BYTES_MAX = 107
 
 _COUNTERS = {

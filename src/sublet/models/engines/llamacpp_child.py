@@ -1,7 +1,7 @@
-"""The child process around llama.cpp's server: one model, one Unix socket, gone when its parent is.
+"""The child process around llama.cpp's server: one model and one Unix socket. It ends with its parent.
 
-Run as `python -m sublet.models.engines.llamacpp_child CONFIG_JSON`. It writes one line of JSON when it serves, and exits
-as soon as its standard input ends, so that it can't outlive the host that holds the other end.
+Run as `python -m sublet.models.engines.llamacpp_child CONFIG_JSON`. It writes one line of JSON when it is ready, and exits as
+soon as its standard input ends, so that it can't outlive the host.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 
 
 def main(arguments: list[str]) -> int:
-    """Serve until standard input ends; 1 where the engine does not start."""
+    """Serve until standard input ends. Returns 1 if the engine does not start."""
     config: dict[str, Any] = json.loads(arguments[0])
     # Ctrl-C at the terminal reaches the whole group; the host decides when its engines end.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -36,7 +36,7 @@ def main(arguments: list[str]) -> int:
 
 
 def parameters(config: dict[str, Any], params: Any) -> Any:
-    """llama.cpp's settings; see docs/models.md for the reasons."""
+    """The settings of llama.cpp; see docs/models.md for the reasons."""
     params.model.path = config["weights"]
     params.model_alias = {config["model"]}
     params.n_parallel = config["slots"]

@@ -1,4 +1,4 @@
-"""Any server that speaks the OpenAI dialect and that somebody else runs: vLLM, SGLang, TGI, another gateway."""
+"""A server with the OpenAI dialect that another party runs: vLLM, SGLang, TGI, or another gateway."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from sublet.models.model import CatalogEntry, EngineMetrics, EngineStartError
 class OpenAIUrlEngine:
     """Driver of a server at a URL; see engines.Engine. Sublet neither starts nor stops it.
 
-    Before it takes requests it has to answer anything at all. From then on its health is what gateways see of customers'
-    requests: a server may lack `/v1/models` and serve, or have it and not serve.
+    Before it gets requests, it must respond at all. From then on, its health is what gateways observe on customers' requests: a
+    server may work without `/v1/models`, or have it and not work.
     """
 
     def __init__(self, entry: CatalogEntry) -> None:
@@ -55,7 +55,7 @@ class OpenAIUrlEngine:
         return f"{self._endpoint} does not answer ({self._error})"
 
     def count_tokens(self, messages: list[dict[str, Any]]) -> int:
-        """By the `/tokenize` of vLLM and SGLang; servers without it can't say."""
+        """Uses `/tokenize` of vLLM and SGLang; other servers can't count tokens."""
         body = {"model": self._entry.source.get("model", self._entry.name), "messages": messages}
         try:
             status, answer = ask(self._endpoint, "POST", "/tokenize", body, key=self._key(), timeout_s=10.0)
@@ -66,7 +66,7 @@ class OpenAIUrlEngine:
             raise EngineStartError(f"the engine of {self._entry.name} could not count the tokens ({error})") from error
 
     def metrics(self) -> EngineMetrics:
-        """Zeros: every server names its counters differently, and none is needed to serve."""
+        """Zeros: every server names its counters differently, and none of them is required."""
         return EngineMetrics()
 
     def stop(self, grace_s: float = 2.0) -> None:
@@ -78,5 +78,5 @@ class OpenAIUrlEngine:
 
 
 def make(entry: CatalogEntry, replica_id: str, run_dir: Path, threads: int) -> OpenAIUrlEngine:
-    """The server that `entry` names, whichever replica it is."""
+    """The server that `entry` names, the same for every replica."""
     return OpenAIUrlEngine(entry)

@@ -1,4 +1,4 @@
-"""A small blocking HTTP client for the cold questions to an engine: health, tokens, metrics."""
+"""A small blocking HTTP client for infrequent requests to an engine: health, tokens, metrics."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class _UnixConnection(http.client.HTTPConnection):
 def ask(
     endpoint: str, method: str, path: str, body: Any = None, *, key: str | None = None, timeout_s: float = 2.0
 ) -> tuple[int, bytes]:
-    """Status and body of one request to `endpoint` (as `Engine.endpoint` has it). Raises OSError where it fails."""
+    """Status and body of one request to `endpoint` (in the form of `Engine.endpoint`). Raises OSError if it fails."""
     headers = {"content-type": "application/json"}
     if key:
         headers["authorization"] = f"Bearer {key}"
