@@ -97,6 +97,32 @@ def test_quotes_jobs_and_volumes_of_other_projects_are_left_alone(service: Servi
     assert team.ask("blue", "DELETE", "/v1/volumes/of-blue").status_code == 200
 
 
+def test_a_key_of_a_project_makes_no_way_around_it(service: Service) -> None:
+    team = Team(service)
+    keys = "/v1/organizations/acme/keys"
+    for project in ("blue", ""):
+        _, secret = service.system.accounts.create_key("acme", "admin", project=project, role="customer_admin")
+        service.keys[f"key of {project}"] = secret
+    own = team.made("blue", keys, {"name": "one more", "project": "blue"})
+    whole = team.made("", keys, {"name": "of all"})
+    for project in ("", "red"):
+        refused_key = team.ask("blue", "POST", keys, {"name": "a way out", "project": project})
+        assert refused_key.status_code == 403 and "of that project only" in refused_key.text
+    assert team.ask("blue", "DELETE", f"/v1/keys/{whole['id']}").status_code == 403
+    assert [key["revoked_at"] for key in team.ask("", "GET", keys).json()["keys"] if key["id"] == whole["id"]] == [None]
+    assert team.ask("blue", "DELETE", f"/v1/keys/{own['id']}").status_code == 204
+    invitation = {"email": "friend@example.com", "role": "customer_admin"}
+    for path, body in (
+        ("/v1/organizations/acme/invitations", invitation),
+        ("/v1/limits", {"scope": "project", "subject": "blue", "requests_per_minute": 1_000}),
+    ):
+        barred = team.ask("blue", "POST", path, body)
+        assert barred.status_code == 403 and "concerns the whole organization" in barred.text, barred.text
+    assert (
+        team.ask("blue", "GET", "/v1/whoami").json()["permissions"].keys().isdisjoint({"people:write", "limits:write"})
+    )
+
+
 def test_the_operator_acts_on_everything(service: Service) -> None:
     team = Team(service)
     lease = team.lease("blue")

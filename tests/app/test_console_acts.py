@@ -265,6 +265,20 @@ def test_another_tenants_ids_are_as_if_there_were_none(console: Console) -> None
     assert console.system.accounts.organization("bolt").status == "active"
 
 
+def test_who_signed_in_with_a_project_s_key_acts_for_that_project_alone(console: Console) -> None:
+    _, secret = console.system.accounts.create_key("acme", project="blue", role="customer_admin")
+    browser = Browser(console.api)
+    assert browser.client.post("/login", data={"key": secret}, headers=ORIGIN).status_code == 303
+    theirs = rented(console, "acme")
+    for path, act, fields in (
+        (theirs, "end", {"sure": "yes"}),
+        ("/keys", "create", {"name": "a way out", "role": "customer_admin", "project": ""}),
+    ):
+        refused = browser.send(path, act, **fields)
+        assert refused.status_code == 403, (path, refused.status_code, refused.text[-400:])
+    assert not console.system.leases.lease(theirs.rpartition("/")[2]).state.terminal
+
+
 def test_a_form_without_its_token_changes_nothing(console: Console) -> None:
     mine, other = console.browsers["acme"], console.browsers["bolt"]
     stolen = other.hidden("/keys")

@@ -9,7 +9,7 @@ from sublet.accounts import wire
 from sublet.accounts.answers import AnswerRoute
 from sublet.accounts.limits.api import allowed_of
 from sublet.accounts.limits.service import Limits
-from sublet.accounts.model import Actor, ApiKey, IssuedKey, Organization, Require
+from sublet.accounts.model import Actor, ApiKey, IssuedKey, Organization, Require, checked_project, refuse_foreign_key
 from sublet.accounts.people.api import owned
 from sublet.accounts.permissions import PERMISSIONS
 from sublet.accounts.service import Accounts
@@ -90,6 +90,7 @@ def _key_routes(routes: APIRouter, accounts: Accounts, require: Require) -> None
     ) -> wire.IssuedKey:
         """Create a key. Only this response contains its secret."""
         owner = owned(accounts, actor, organization)
+        refuse_foreign_key(actor, checked_project(body.project))
         allowed = allowed_of(body.limits) if body.limits is not None else None
 
         made = accounts.holds("", actor.id)
@@ -108,4 +109,5 @@ def _key_routes(routes: APIRouter, accounts: Accounts, require: Require) -> None
     @routes.delete("/v1/keys/{key_id}", status_code=204)
     def revoke_key(key_id: str, actor: Actor = Depends(require("keys:write"))) -> None:
         """Revoke a key, effective immediately."""
-        accounts.revoke_key(key_id, None if actor.everywhere else actor.organization_id)
+        owner = None if actor.everywhere else actor.organization_id
+        accounts.revoke_key(key_id, owner, lambda key: refuse_foreign_key(actor, key.project))

@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any, Protocol
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from sublet.accounts.permissions import ALL, ROLES_BY_KIND, reach, roles_with
+from sublet.accounts.permissions import ALL, OF_WHOLE_ORGANIZATION, OWN, ROLES_BY_KIND, reach, roles_with
 from sublet.store.once import Effect
 from sublet.values.clock import as_utc, format_time
 from sublet.values.errors import ForbiddenError, InvalidInputError, NotFoundError
@@ -162,7 +162,8 @@ class Actor:
 
     def may(self, permission: str) -> str:
         """How far the key may use a permission: `all`, `own`, or nothing."""
-        return reach(self.role, self.scopes, permission)
+        found = reach(self.role, self.scopes, permission)
+        return "" if found == OWN and self.project and permission in OF_WHOLE_ORGANIZATION else found
 
     def require(self, permission: str) -> Actor:
         """The actor for a request that needs `permission`. Raises ForbiddenError where the key lacks it."""
@@ -173,6 +174,11 @@ class Actor:
 
     def _lacking(self, permission: str) -> str:
         """Why the key may not use `permission`, and which key may."""
+        if self.project and reach(self.role, self.scopes, permission):
+            return (
+                f"this key acts for project {self.project!r} alone, and the permission {permission!r} concerns the whole "
+                "organization; use a key without a project"
+            )
         roles = roles_with(permission)
         if self.person_id:
             return (
@@ -194,6 +200,17 @@ class Actor:
         if wanted != self.organization_id and not self.everywhere:
             raise NotFoundError(f"there is no organization {wanted!r}")
         return wanted
+
+
+def refuse_foreign_key(actor: Actor, project: str) -> None:
+    """Raises ForbiddenError where a key with a project would make or revoke a key of another project, or of none: it would act for
+    that project then."""
+    mine = acting_for(actor)
+    if mine and project != mine:
+        raise ForbiddenError(
+            f"this key acts for project {mine!r} alone, so it can create and revoke keys of that project only; use a key without "
+            "a project"
+        )
 
 
 def acting_for(actor: Actor) -> str:

@@ -139,6 +139,9 @@ SCOPES: dict[str, Grant] = {
 }
 """What a key may be narrowed to."""
 
+OF_WHOLE_ORGANIZATION = frozenset({"people:write", "limits:write", "profiles:write"})
+"""What a key with a project may not do, whatever its role: an invited admin or a raised limit would concern every project."""
+
 ROLES_BY_KIND: dict[str, tuple[str, ...]] = {
     "operator": ("operator", "operator_read_only", "finance", "auditor"),
     "internal": ("team",),

@@ -166,11 +166,20 @@ class Accounts:
         with self._store.read() as connection:
             return sql.key_page(connection, organization_id, wanted)
 
-    def revoke_key(self, key_id: str, organization_id: str | None = None) -> None:
-        """From now on the key opens nothing. Raises NotFoundError where there is no such live key, or it is not the
-        organization's, where one is given."""
+    def revoke_key(
+        self, key_id: str, organization_id: str | None = None, permit: Callable[[ApiKey], None] | None = None
+    ) -> None:
+        """From now on the key opens nothing. `permit` raises where the caller may not revoke it. Raises NotFoundError where there is
+        no such live key, or it is not the organization's, where one is given."""
         now = self._store.clock.now()
-        if not self._store.write(lambda connection: sql.revoke(connection, key_id, now, organization_id)):
+
+        def write(connection: Connection) -> bool:
+            done = sql.revoke(connection, key_id, now, organization_id)
+            if done and permit is not None and (key := sql.key_by_id(connection, key_id)) is not None:
+                permit(key)
+            return done
+
+        if not self._store.write(write):
             raise NotFoundError(f"there is no live key {key_id!r}; `sublet key ls` lists them")
 
     def authenticate(self, secret: str | None) -> Actor:

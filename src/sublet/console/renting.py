@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+from sublet.accounts.model import acting_for
 from sublet.console.page import Act, Drawn, Go, Screen, Visit
 from sublet.leases.model import Lease, OnReclaim, Quote, QuoteExpiredError, told_to_tenant
 from sublet.leases.quotes.admission import QuoteRequest
@@ -261,6 +262,7 @@ class Renting:
         lease_id = visit.path["lease_id"]
         if visit.form.text("sure") != "yes":
             raise InvalidInputError("select the checkbox to confirm that all data on the lease will be deleted")
+        self._leases.permit(lease_id, visit.actor.organization_id, acting_for(visit.actor))
         self._leases.end(lease_id, visit.actor.organization_id)
         return Go(f"{LEASES}/{lease_id}")
 

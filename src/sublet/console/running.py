@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import timedelta
 
-from sublet.accounts.model import SCOPES_BY_KIND, ApiKey, IssuedKey, Organization, checked_role
+from sublet.accounts.model import (
+    SCOPES_BY_KIND,
+    ApiKey,
+    IssuedKey,
+    Organization,
+    checked_project,
+    checked_role,
+    refuse_foreign_key,
+)
 from sublet.accounts.people.model import IssuedInvitation
 from sublet.accounts.people.service import People
 from sublet.accounts.permissions import ROLES, ROLES_BY_KIND, SCOPES
@@ -77,6 +85,7 @@ class Running:
             owner, form = whose(visit), visit.form
             role = checked_role(owner.kind, form.text("role"))
             scopes = [form.text("scope")] if form.text("scope") else None
+            refuse_foreign_key(visit.actor, checked_project(form.text("project")))
             days = form.number("days", "days") if form.text("days") else 0
             expires_at = visit.at + timedelta(days=days) if days else None
             mine = form.text("belongs_to") == "person" and owner.id == visit.session.organization.id
@@ -94,7 +103,9 @@ class Running:
 
         def revoke(visit: Visit) -> Go:
             owner = whose(visit)
-            self._accounts.revoke_key(visit.form.text("key"), owner.id)
+            self._accounts.revoke_key(
+                visit.form.text("key"), owner.id, lambda key: refuse_foreign_key(visit.actor, key.project)
+            )
             return Go(path.format(organization_id=owner.id))
 
         acts = {
