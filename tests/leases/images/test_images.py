@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
+import signal
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -104,6 +106,19 @@ def test_an_image_is_sent_in_parts_and_goes_on_where_it_broke_off(world: World, 
     assert found.bytes and found.files == 2 and not (tmp_path / "images" / found.id / "upload").exists()
     with pytest.raises(ConflictError, match="takes no more parts"):
         again.append("mine", CUSTOMER, 0, b"x")
+
+
+def test_an_import_that_hangs_does_not_keep_the_others_waiting(world: World, images: Images) -> None:
+    sent(images, "hangs", ROOT)
+    images.tend(world.clock.now())
+    assert images._importing is not None
+    os.kill(images._importing._process.pid, signal.SIGSTOP)
+    sent(images, "waits", ROOT)
+    world.clock.advance(2 * 3600 + 1)
+    images.tend(world.clock.now())
+    assert settled(world, images, "waits").state == "ready"
+    found = images.image("hangs", CUSTOMER)
+    assert (found.state, found.last_error) == ("failed", "the import took longer than 2 hours")
 
 
 def test_an_import_that_a_crash_cut_short_begins_anew(world: World, images: Images) -> None:

@@ -85,7 +85,8 @@ class Import:
             return
         if not isinstance(told, dict):
             return
-        self.progress = max(self.progress, min(99, int(told.get("progress", 0))))
+        if isinstance(percent := told.get("progress"), int):
+            self.progress = max(self.progress, min(99, percent))
         if isinstance(told.get("image"), dict):
             self.result = told["image"]
         if "refused" in told:

@@ -40,6 +40,8 @@ FEATURE = "images"
 PER_ROUND = 20
 ABANDONED_S = 24 * 3600
 """An upload that nobody has continued for so long is removed."""
+IMPORT_S_MAX = 2 * 3600
+"""An import that takes longer hangs, and the others wait for it."""
 _S = ImageState
 _log = structlog.get_logger("sublet.leases")
 
@@ -73,6 +75,7 @@ class Images:
     def __init__(self, store: Store, site: ImageSite) -> None:
         self._store, self._site = store, site
         self._importing: Import | None = None
+        self._import_began: datetime | None = None
         self._receiving = threading.Lock()
 
     def create(self, organization_id: str, wanted: NewImage, *, shared: bool = False) -> Image:
@@ -194,6 +197,7 @@ class Images:
             self._fail(image, "what was uploaded is no longer on this machine; import it again", now)
             return
         self._importing = Import(image.id, files, image.sha256, self._site.limits, unpack=self._site.unpack)
+        self._import_began = now
 
     def _watch(self, now: datetime) -> None:
         running = self._importing
@@ -205,6 +209,11 @@ class Images:
         if image is None or image.state is not _S.IMPORTING:
             running.close()
             self._importing = None
+            return
+        if not ended and self._import_began is not None and (now - self._import_began).total_seconds() > IMPORT_S_MAX:
+            running.close()
+            self._importing = None
+            self._fail(image, f"the import took longer than {IMPORT_S_MAX // 3600} hours", now)
             return
         if not ended:
             if running.progress != image.progress:
