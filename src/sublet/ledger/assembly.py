@@ -1,4 +1,4 @@
-"""The ledger as the settings have it: whose name stands on invoices, and which taxes."""
+"""Assembles the ledger from the settings: the issuer of invoices, and the taxes."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from sublet.store import Store
 def ledger_of(
     store: Store, billing: Billing, accelerators_of: AcceleratorsOf = lambda connection, resources: {}
 ) -> Ledger:
-    """`accelerators_of` says how many accelerators leases have. Raises InvalidInputError where the tax calculator that `billing`
-    names is not installed."""
+    """The ledger. `accelerators_of` returns the accelerators of leases. Raises InvalidInputError if the tax calculator in
+    `billing` is not installed."""
     return Ledger(
         store,
         taxes=taxes_of(billing),
@@ -34,7 +34,7 @@ def ledger_of(
 
 
 def taxes_of(billing: Billing) -> Taxes:
-    """The plug-in where one is named, else the one percentage where it is set, else none. Raises InvalidInputError."""
+    """The plug-in if one is named, or else the single percentage if it is set, or else no tax. Raises InvalidInputError."""
     if billing.tax_percent is None:
         return taxes_named(billing.taxes)
     return FlatTax(billing.tax_name, Fraction(billing.tax_percent), billing.tax_country)

@@ -1,4 +1,4 @@
-"""What the ledger tells of in the outbox."""
+"""Events of the ledger in the outbox."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from sublet.values.clock import format_time
 
 @dataclass(frozen=True, slots=True)
 class BudgetStanding:
-    """How a budget stands in its period. Amounts are decimal texts in `currency`."""
+    """A budget in its current period. Amounts are decimal texts in `currency`."""
 
     budget: str
     scope: str
@@ -32,7 +32,7 @@ class BudgetStanding:
 
 @dataclass(frozen=True, slots=True)
 class ThresholdReached(BudgetStanding):
-    """The same, and which threshold it is."""
+    """A budget in its current period, and the threshold that it reached."""
 
     threshold_percent: int
 
@@ -57,7 +57,7 @@ def record_threshold(
     party: Party,
     now: datetime,
 ) -> None:
-    """Tell of one threshold, once per period."""
+    """Record that a threshold was reached, once per period."""
     standing = _standing(budget, period_start, spent_nano, party)
     payload = ThresholdReached(**standing, threshold_percent=percent)
     key = _threshold_key(budget.id, period_start, percent)
@@ -65,7 +65,7 @@ def record_threshold(
 
 
 def threshold_event_id(budget_id: str, period_start: datetime, percent: int) -> str:
-    """The id of the event that tells of a threshold."""
+    """The id of the event of a threshold."""
     return THRESHOLD_REACHED.id_of(_threshold_key(budget_id, period_start, percent))
 
 
@@ -76,7 +76,7 @@ def _threshold_key(budget_id: str, period_start: datetime, percent: int) -> tupl
 def record_hard_limit(
     connection: Connection, budget: Budget, period_start: datetime, spent_nano: int, party: Party, now: datetime
 ) -> None:
-    """Tell that a hard budget is spent, once per period."""
+    """Record that a hard budget is spent, once per period."""
     payload = BudgetStanding(**_standing(budget, period_start, spent_nano, party))
     key = (budget.id, format_time(period_start))
     HARD_LIMIT_REACHED.record(connection, payload, now, organization_id=party.id, key=key)
@@ -112,8 +112,8 @@ class InvoiceChanged:
 
 @dataclass(frozen=True, slots=True)
 class CreditNoteIssued:
-    """A credit note of `invoices` (their numbers), what of it lowered open ones, and what is owed back. Amounts are decimal texts
-    in `currency`."""
+    """A credit note for `invoices` (their numbers), how much it reduced open ones, and how much is owed to the customer.
+    Amounts are decimal texts in `currency`."""
 
     credit_note: str
     number: str
@@ -163,7 +163,7 @@ def record_invoice(connection: Connection, kind: EventKind, row: Row[Any], now: 
 
 
 def record_note(connection: Connection, organization_id: str, document: dict[str, Any], now: datetime) -> None:
-    """Tell of a credit note that was made, once."""
+    """Record that a credit note was created, once."""
     payload = CreditNoteIssued(
         document["id"],
         document["number"],

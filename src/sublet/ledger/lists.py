@@ -1,4 +1,4 @@
-"""Pages of what an organization has in the books: credits, invoices and budgets."""
+"""Pages of an organization's credits, invoices, credit notes, refunds and budgets."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from sublet.store.paging import Page, PageRequest
 
 
 class Lists:
-    """Each method raises NotFoundError for an organization that there is not, and InvalidCursorError."""
+    """Each method raises NotFoundError for an unknown organization, and InvalidCursorError."""
 
     def __init__(self, store: Store, parties: Parties, wallets: Wallets, spending: Spending) -> None:
         self._store = store
@@ -28,31 +28,31 @@ class Lists:
         self._spending = spending
 
     def credits(self, organization_id: str, wanted: PageRequest) -> Page[Credit]:
-        """The oldest first, with what is left of each."""
+        """Credits, oldest first, with what is left of each."""
         with self._store.read() as connection:
             party = self._parties.get(connection, organization_id)
             return self._wallets.credit_page(connection, party, self._store.clock.now(), wanted)
 
     def invoices(self, organization_id: str, wanted: PageRequest) -> Page[dict[str, Any]]:
-        """The newest first."""
+        """Invoices, newest first."""
         with self._store.read() as connection:
             self._parties.get(connection, organization_id)
             return invoices_page(connection, organization_id, wanted).map(stated)
 
     def notes(self, organization_id: str, wanted: PageRequest) -> Page[dict[str, Any]]:
-        """Credit notes, the newest first."""
+        """Credit notes, newest first."""
         with self._store.read() as connection:
             self._parties.get(connection, organization_id)
             return notes_page(connection, organization_id, wanted).map(_document)
 
     def refunds(self, organization_id: str, wanted: PageRequest) -> Page[dict[str, Any]]:
-        """The newest first."""
+        """Refunds, newest first."""
         with self._store.read() as connection:
             self._parties.get(connection, organization_id)
             return refunds_page(connection, organization_id, wanted)
 
     def budgets(self, organization_id: str, wanted: PageRequest) -> Page[BudgetState]:
-        """The oldest first, as they stand in their present periods."""
+        """Budgets in their current periods, oldest first."""
         with self._store.read() as connection:
             return self._spending.state_page(connection, organization_id, self._store.clock.now(), wanted)
 

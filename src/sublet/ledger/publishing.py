@@ -1,4 +1,4 @@
-"""Publishes the price book and rate cards, and books what their fees and commitments move in closed months."""
+"""Publishes the price book and rate cards, and books the changes of fees and commitments in closed months."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sublet.values.etags import ANY_STATE, Condition
 
 
 class Publishing:
-    """What holds from now on: for everybody, and for single customers."""
+    """Publishes prices from now on: for everybody, and for single customers."""
 
     def __init__(self, store: Store, parties: Parties, books: Books) -> None:
         self._store = store
@@ -23,13 +23,13 @@ class Publishing:
         self._books = books
 
     def book(self, book: PriceBook, seen: Condition = ANY_STATE) -> int:
-        """Make `book` the current price book; its version. What new fees and commitments move in closed months is booked in the
-        first open one. Raises ConflictError where published terms changed, BackdatedError where that is not said,
-        PreconditionFailedError."""
+        """Publish `book` as the current price book, and return its version. Changes of fees and commitments in closed months
+        are booked in the first open one. Raises ConflictError if published terms changed, BackdatedError if a backdated change
+        is not stated, and PreconditionFailedError."""
 
         def write(connection: Connection) -> int:
             now = self._store.clock.now()
-            # The rater and the closing of months hold the same head: no month closes while its fees are caught up.
+            # The rater and the closing of months lock the same head, so that no month closes while its fees are booked.
             sql.lock_head(connection, RATING)
             before = self._books.current(connection)
             seen.require(before.state)
@@ -41,8 +41,8 @@ class Publishing:
         return self._store.write(write)
 
     def card(self, organization_id: str, card: PriceBook, seen: Condition = ANY_STATE) -> int:
-        """Make `card` the rate card of an organization; its version. Other customers' terms are not read. Raises as `book` does, and
-        NotFoundError."""
+        """Publish `card` as the rate card of an organization, and return its version. Other customers' terms are not read.
+        Raises the errors of `book`, and NotFoundError."""
 
         def write(connection: Connection) -> int:
             now = self._store.clock.now()
@@ -55,7 +55,7 @@ class Publishing:
         return self._store.write(write)
 
     def card_of(self, organization_id: str) -> PriceBook:
-        """The rate card of an organization, an empty one where it has none. Raises NotFoundError."""
+        """The rate card of an organization; empty if it has none. Raises NotFoundError."""
         with self._store.read() as connection:
             party = self._parties.get(connection, organization_id)
             return self._books.current(connection).card(party.id) or PriceBook()

@@ -66,7 +66,7 @@ PROOFS_KEPT = 400
 
 
 class Ledger:
-    """What was used, owed and paid."""
+    """The use cases of the books: usage, invoices, payments, credits and budgets."""
 
     def __init__(
         self,
@@ -112,7 +112,7 @@ class Ledger:
 
     @property
     def issuer(self) -> Issuer:
-        """Who sends the invoices."""
+        """The issuer of invoices."""
         return self._invoicing.issuer
 
     @property
@@ -124,15 +124,15 @@ class Ledger:
         return self._parties.get(connection, organization_id)
 
     def take(self, connection: Connection, events: Iterable[UsageEvent]) -> IntakeResult:
-        """Take usage events in the caller's transaction: each counts once, by source and id."""
+        """Record usage events in the caller's transaction. Each counts once, by source and id."""
         return self._intake.take(connection, events, self._store.clock.now())
 
     def take_now(self, events: Sequence[UsageEvent]) -> IntakeResult:
-        """Take usage events in a transaction of their own; durable when this returns."""
+        """Record usage events in a transaction of their own. They are durable when this returns."""
         return self._store.write(lambda connection: self.take(connection, events))
 
     def rate(self, batch: int = BATCH_DEFAULT) -> RatingReport:
-        """Rate and post everything that has arrived, a batch per transaction, and try again what waited."""
+        """Rate and post everything that has arrived, one batch per transaction, and retry waiting events."""
         report = RatingReport()
         if not self._work_waits():
             return report
@@ -157,7 +157,7 @@ class Ledger:
                 return report
 
     def rerate(self, organization_id: str, label: str) -> RerateReport:
-        """Rate the usage of a month again by the present price book: by reversal, and for a closed month as adjustments."""
+        """Rate the usage of a month again with the current price book: by reversal, and for a closed month as adjustments."""
         self.rate()
         period = self.period(organization_id, label)
         report = RerateReport()
@@ -173,19 +173,19 @@ class Ledger:
                 return report
 
     def dismiss(self, source: str, event_id: str, reason: str) -> dict[str, Any]:
-        """Dismiss a correction that waits for an event that will never arrive; it is kept on record with the reason."""
+        """Dismiss a correction that waits for an event that will never arrive. It stays on record with the reason."""
         self.rate()
         return self._store.write(
             lambda connection: dismissals.dismiss(connection, source, event_id, reason, self._store.clock.now())
         )
 
     def dismissed(self, organization_id: str = "", wanted: PageRequest | None = None) -> Page[dict[str, Any]]:
-        """A page of what was dismissed, the newest first, of one organization or of all."""
+        """A page of dismissed corrections, newest first, of one organization or of all."""
         with self._store.read() as connection:
             return dismissals.dismissed(connection, organization_id, wanted or PageRequest())
 
     def _work_waits(self) -> bool:
-        """Whether there is anything to rate: asked without writing, since it is asked every few seconds."""
+        """Whether there is anything to rate. Checked by a read, because it is checked every few seconds."""
         with self._store.read() as connection:
             position, _ = sql.read_head(connection, RATING)
             if sql.last_event_seq(connection) > position:
@@ -193,7 +193,7 @@ class Ledger:
             return connection.execute(select(waiting.c.event_seq).limit(1)).first() is not None
 
     def _arrived(self) -> int:
-        """The number up to which every event is committed: later ones may still be under way in other transactions."""
+        """The number up to which every event is committed. Later ones may still be in open transactions."""
         if self._store.is_sqlite:
             with self._store.read() as connection:
                 return sql.last_event_seq(connection)
@@ -205,7 +205,7 @@ class Ledger:
         return self._store.write(fence)
 
     def publish_prices(self, book: PriceBook, seen: Condition = ANY_STATE) -> int:
-        """Make `book` the current price book; its version. Raises what `Publishing.book` raises."""
+        """Publish `book` as the current price book, and return its version. Raises the errors of `Publishing.book`."""
         return self.publishing.book(book, seen)
 
     def prices(self) -> PriceBook:
@@ -213,7 +213,7 @@ class Ledger:
             return self._books.current(connection)
 
     def built_in_prices(self) -> list[Price]:
-        """Prices that follow from the settings and hold now."""
+        """The current prices that are derived from the settings."""
         now = self._store.clock.now()
         return [price for price in self.prices().prices if price.id.startswith(BUILT_IN) and price.holds_at(now)]
 
@@ -243,12 +243,12 @@ class Ledger:
         expires_at: datetime | None = None,
         tax_mode: str = "at_use",
     ) -> Credit:
-        """Give a credit in the caller's transaction, once per `source_id`; repeating it returns the first."""
+        """Grant a credit in the caller's transaction, once per `source_id`; repeating it returns the first."""
         if kind not in GRANTED_KINDS:
             raise InvalidInputError(f"credit kind {kind!r} must be one of {', '.join(GRANTED_KINDS)}", field="kind")
         party = self._parties.get(connection, organization_id)
         now = self._store.clock.now()
-        # Granting holds the same head: of two that repeat each other, one finds what the other made.
+        # Granting locks the same head: of two identical requests, the second finds the credit of the first.
         sql.lock_head(connection, RATING)
         repeated = journal.number_of(connection, party.id, "credit", source_id) is not None
         given = self._wallets.grant(connection, party, nano, kind, reason, source_id, now, expires_at, tax_mode)
@@ -257,19 +257,19 @@ class Ledger:
         return given
 
     def ensure_payable(self, organization_id: str, nano: int) -> None:
-        """Raises InvalidInputError where an amount has more digits than the organization's currency."""
+        """Raises InvalidInputError if an amount has more digits than the organization's currency."""
         with self._store.read() as connection:
             payments.ensure_payable(nano, self._parties.get(connection, organization_id).currency)
 
     def credits(self, organization_id: str) -> list[Credit]:
-        """Every credit, with what is left of it: not used by its own time and not expired."""
+        """Every credit with what is left of it: neither used by usage of its time nor expired."""
         with self._store.read() as connection:
             party = self._parties.get(connection, organization_id)
             return self._wallets.credits(connection, party, self._store.clock.now())
 
     def expire(self, grace: timedelta = timedelta(0)) -> int:
-        """Let expired credits and holds go, credits `grace` after their end; how many there were. Holds that are long over are
-        forgotten."""
+        """Release expired credits and holds, credits `grace` after their end. Returns how many. Holds that have long been over
+        are deleted."""
 
         def expire_credits(connection: Connection) -> int:
             return self._wallets.expire(connection, self._store.clock.now(), grace)
@@ -284,21 +284,21 @@ class Ledger:
         return count
 
     def balances(self, organization_id: str) -> dict[str, int]:
-        """Nano-units by account; debit is positive."""
+        """The balance of each account in nano-units. Debits are positive."""
         with self._store.read() as connection:
             self._parties.get(connection, organization_id)
             return journal.balances_of(connection, organization_id)
 
     def profile(self, organization_id: str) -> Profile:
-        """What stands on the organization's invoices about it."""
+        """The customer details on the organization's invoices."""
         with self._store.read() as connection:
             return profile_of(connection, self._parties.get(connection, organization_id))
 
     def set_profile(
         self, organization_id: str, profile: Profile, seen: Condition = ANY_STATE, terms: Terms | None = None
     ) -> None:
-        """What stands on the organization's invoices from now on; when it has to pay, as `terms` say. Raises
-        PreconditionFailedError, and what `terms` raise."""
+        """Set the customer details on future invoices, and the payment terms according to `terms`. Raises
+        PreconditionFailedError, and the errors of `terms`."""
 
         checked_profile(profile)
 
@@ -311,13 +311,13 @@ class Ledger:
         self._store.write(write)
 
     def period(self, organization_id: str, label: str = "") -> Period:
-        """The month that `label` names in the organization's time zone; the present one where it is empty."""
+        """The month `label` in the organization's time zone; the current month if it is empty."""
         with self._store.read() as connection:
             timezone = self._parties.get(connection, organization_id).timezone
         return month_labeled(label, timezone) if label else month_of(self._store.clock.now(), timezone)
 
     def draft(self, organization_id: str, label: str = "") -> dict[str, Any]:
-        """The invoice that would be made now. Rates what has arrived first."""
+        """The invoice that would be created now. Rates usage that has arrived first."""
         self.rate()
         period = self.period(organization_id, label)
         with self._store.read() as connection:
@@ -325,10 +325,10 @@ class Ledger:
         return closing.draft(self._store, self._books, self._invoicing, party, period)
 
     def bill(self, organization_id: str, label: str = "", digest: str = "") -> Made:
-        """Bill everything booked up to the end of the month now: an invoice of what is due, and a credit note where months come to
-        less than was invoiced; neither where there is nothing.
+        """Bill everything booked up to the end of the month now: an invoice for what is due, and a credit note if months cost
+        less than was invoiced. Each is None if there is nothing to bill or credit.
 
-        With `digest`, that of a draft, only if nothing changed since: raises DraftChangedError.
+        With `digest`, that of a draft, bills only if nothing has changed since: raises DraftChangedError.
         """
         self.rate()
         period = self.period(organization_id, label)
@@ -343,17 +343,17 @@ class Ledger:
         return self._store.write(write)
 
     def invoice(self, organization_id: str, label: str = "", digest: str = "") -> dict[str, Any] | None:
-        """The invoice that `bill` makes; None where it makes none."""
+        """The invoice that `bill` creates, or None."""
         return self.bill(organization_id, label, digest).invoice
 
     def close(self, organization_id: str, label: str) -> Closed:
-        """Close a month that is over and make its invoice; the second call changes nothing. Raises PeriodOpenError."""
+        """Close a month that is over, and create its invoice. Repeating it has no effect. Raises PeriodOpenError."""
         self.rate()
         period = self.period(organization_id, label)
         return self._store.write(lambda connection: self._close(connection, organization_id, period))
 
     def close_all(self, label: str) -> list[Closed]:
-        """Close a month of every organization in whose time zone it is over; those closed already change nothing."""
+        """Close a month for every organization in whose time zone it is over. Repeating it has no effect on closed ones."""
         self.rate()
         with self._store.read() as connection:
             owners = sql.organizations_with_transactions(connection)
@@ -369,7 +369,7 @@ class Ledger:
         return closing.close(connection, self._books, self._invoicing, party, period, self._store.clock.now())
 
     def invoice_by(self, invoice_id: str) -> dict[str, Any]:
-        """A final invoice by id or number, with what each of its lines is for. Raises NotFoundError."""
+        """A final invoice by id or number, with the details of each line. Raises NotFoundError."""
         with self._store.read() as connection:
             return self._invoicing.detailed(connection, invoice_id)
 
@@ -386,49 +386,49 @@ class Ledger:
         )
 
     def reverse_payment(self, invoice_id: str, source_id: str, reason: str) -> dict[str, Any]:
-        """Take a payment that was recorded by mistake back by a linked reversal, booked today; the invoice is open again."""
+        """Reverse a payment that was recorded by mistake, by a linked reversal booked today. The invoice is open again."""
         return self._store.write(
             lambda connection: payments.reverse(connection, invoice_id, source_id, reason, self._store.clock.now())
         )
 
     def void(self, invoice_id: str, reason: str) -> dict[str, Any]:
-        """Take a final invoice back by a linked reversal."""
+        """Void a final invoice by a linked reversal."""
         return self._store.write(
             lambda connection: self._invoicing.void(connection, invoice_id, reason, self._store.clock.now())
         )
 
     def statement(self, organization_id: str, label: str = "") -> dict[str, Any]:
-        """What the organization owed at the start of a month, what changed it, and what it owed at the end."""
+        """What the organization owed at the start of a month, every movement, and what it owed at the end."""
         period = self.period(organization_id, label)
         with self._store.read() as connection:
             return statement(connection, self._parties.get(connection, organization_id), period)
 
     def receivables(self, wanted: PageRequest | None = None, as_of: datetime | None = None) -> Page[dict[str, Any]]:
-        """A page of what is owed, by organization and days past due; or what was, at `as_of`."""
+        """A page of receivables by organization and days past due, now or at `as_of`."""
         with self._store.read() as connection:
             return aged_receivables(connection, self._store.clock.now(), wanted or PageRequest(), as_of)
 
     def create_budget(self, budget: Budget) -> Budget:
-        """A budget from now on. What its scope has spent in the present period counts already."""
+        """Create a budget. What its scope has spent in the current period counts already."""
 
         def write(connection: Connection) -> Budget:
-            # The rater holds the same head: no line is rated between the count and the first charge.
+            # The rater locks the same head, so that no line is rated between the count and the first charge.
             sql.lock_head(connection, RATING)
             return create_budget(connection, self._parties, budget, self._store.clock.now())
 
         return self._store.write(write)
 
     def budget(self, budget_id: str, organization_id: str | None = None) -> Budget:
-        """A live budget, of the organization where it is given. Raises NotFoundError."""
+        """A live budget, of the organization if one is given. Raises NotFoundError."""
         with self._store.read() as connection:
             return changing.live_budget(connection, budget_id, organization_id)
 
     def change_budget(self, budget_id: str, limit_nano: int, seen: Condition = ANY_STATE) -> Budget:
-        """Another limit from now on; what is spent and held stays. Raises NotFoundError, PreconditionFailedError."""
+        """Change the limit from now on. What is spent and held stays. Raises NotFoundError, PreconditionFailedError."""
         return self._store.write(lambda connection: changing.change_limit(connection, budget_id, limit_nano, seen))
 
     def end_budget(self, budget_id: str, seen: Condition = ANY_STATE) -> None:
-        """From now on the budget limits nothing. Raises NotFoundError, PreconditionFailedError."""
+        """End the budget from now on. Raises NotFoundError, PreconditionFailedError."""
         self._store.write(lambda connection: changing.end(connection, budget_id, self._store.clock.now(), seen))
 
     def budgets(self, organization_id: str) -> list[BudgetState]:
@@ -436,7 +436,7 @@ class Ledger:
             return self._spending.states(connection, organization_id, self._store.clock.now())
 
     def reserve(self, requests: Sequence[HoldRequest]) -> list[HoldOutcome]:
-        """Place holds in one transaction; each outcome says whether its hold stands."""
+        """Place holds in one transaction. Each outcome says whether its hold was placed."""
         return self._store.write(
             lambda connection: self._spending.reserve(connection, requests, self._store.clock.now())
         )
@@ -448,12 +448,12 @@ class Ledger:
         )
 
     def prove(self, organization_id: str = "", invoice_id: str = "") -> Proof:
-        """Derive everything again from the raw events: an invoice, an organization, or all of it."""
+        """Recompute an invoice, an organization, or all books from the raw events."""
         with self._store.read() as connection:
             return self._prover.prove(connection, self._store.clock.now(), organization_id, invoice_id)
 
     def prove_nightly(self) -> Proof:
-        """Prove everything and keep the report, which health shows."""
+        """Recompute all books and store the report, which health shows."""
         proof = self.prove()
 
         def write(connection: Connection) -> None:
@@ -471,15 +471,16 @@ class Ledger:
         return proof
 
     def tell_overdue(self) -> int:
-        """Tell of invoices that were not paid by their date, once each; how many were told of these days."""
+        """Record an event for each invoice that was not paid by its due date, once. Returns how many are overdue by less than
+        the reporting period (OVERDUE_TOLD_DAYS)."""
         return tell_overdue(self._store)
 
     def proved_at(self) -> datetime | None:
-        """When everything was last proved by `prove_nightly`; None where it never was."""
+        """When `prove_nightly` last ran, or None."""
         with self._store.read() as connection:
             return connection.execute(select(func.max(proofs.c.proved_at))).scalar()
 
     def health(self) -> dict[str, Any]:
-        """How far the rating is, what waits and why, and what the last proof said."""
+        """How far rating has progressed, which events are waiting and why, and the result of the last proof."""
         with self._store.read() as connection:
             return health_of(connection)

@@ -37,7 +37,7 @@ INTAKE_LOCK = 0x5AB1E7
 
 
 class EventRow(NamedTuple):
-    """A usage event as it lies in the database; times in microseconds, quantity in steps."""
+    """A usage event in its database form: times in microseconds, quantity in steps."""
 
     seq: int
     source: str
@@ -58,7 +58,7 @@ class EventRow(NamedTuple):
 
 
 class LineRow(NamedTuple):
-    """A rated line as it lies in the database."""
+    """A rated line in its database form."""
 
     line_no: int
     transaction_no: int
@@ -84,14 +84,15 @@ def is_sqlite(connection: Connection) -> bool:
 
 
 def upsert(connection: Connection, table: Table) -> Any:
-    """An INSERT that understands ON CONFLICT, for either database."""
+    """An INSERT with ON CONFLICT, for either database."""
     return sqlite_insert(table) if is_sqlite(connection) else postgres_insert(table)
 
 
 def bulk_insert(connection: Connection, table: Table, rows: Sequence[Sequence[Any]], conflict: str = "") -> int:
-    """Insert rows of raw values in the table's column order; `conflict` is an ON CONFLICT clause. Returns the rows written.
+    """Insert rows of raw values in the table's column order. `conflict` is an ON CONFLICT clause. Returns the number of rows
+    written.
 
-    A column that the database numbers itself (`ledger_events.seq`) is left out.
+    Columns that the database numbers itself (`ledger_events.seq`) are left out.
     """
     if not rows:
         return 0
@@ -122,13 +123,13 @@ def _postgres_type(kind: Any) -> str:
 
 
 def ensure_heads(connection: Connection, *names: str) -> None:
-    """Create counters at zero where they are missing."""
+    """Create missing counters at zero."""
     rows = [{"name": name, "position": 0, "hash": GENESIS} for name in names]
     connection.execute(upsert(connection, heads).on_conflict_do_nothing(), rows)
 
 
 def lock_head(connection: Connection, name: str) -> tuple[int, str]:
-    """Hold the counter `name` until the transaction ends; its position and hash."""
+    """Lock the counter `name` until the transaction ends, and return its position and hash."""
     row = connection.execute(select(heads).where(heads.c.name == name).with_for_update()).first()
     if row is None:
         ensure_heads(connection, name)
@@ -137,7 +138,7 @@ def lock_head(connection: Connection, name: str) -> tuple[int, str]:
 
 
 def read_head(connection: Connection, name: str) -> tuple[int, str]:
-    """The counter `name` as it is, without holding it."""
+    """The counter `name`, without a lock."""
     row = connection.execute(select(heads).where(heads.c.name == name)).first()
     return (row.position, row.hash) if row else (0, GENESIS)
 
@@ -175,7 +176,7 @@ def event_named(connection: Connection, source: str, event_id: str) -> EventRow 
 
 
 def events_named(connection: Connection, keys: Sequence[tuple[str, str]]) -> dict[tuple[str, str], EventRow]:
-    """Events by (source, id), those that there are."""
+    """Existing events by (source, id)."""
     found: dict[tuple[str, str], EventRow] = {}
     columns = ", ".join(f"e.{name}" for name in EventRow._fields)
     for part in chunks(keys):
@@ -266,7 +267,7 @@ def counters_for(
 
 
 def rated_since(connection: Connection, organization_id: str, scope: str, scope_id: str, since: int) -> int:
-    """What was rated for a budget's scope for usage from `since` (microseconds) on, in nano-units."""
+    """The rated amount of usage since `since` (microseconds) in a budget's scope, in nano-units."""
     column = {"organization": "", "project": "AND e.project = :scope", "key": "AND e.key_id = :scope"}[scope]
     # A correction belongs to the project and key of the usage that it corrects.
     statement = text(
@@ -302,7 +303,7 @@ def grant_moments(connection: Connection, organizations_wanted: Sequence[str]) -
 
 
 def unsettle(connection: Connection, organization_id: str, since: datetime) -> None:
-    """Have what expires of an organization's credits worked out again: usage from `since` on has changed."""
+    """Mark an organization's credits so that their expiry is computed again: usage since `since` has changed."""
     columns = credit_grants.c
     late = (columns.organization_id == organization_id) & (columns.expires_at > since) & columns.settled.is_(True)
     connection.execute(update(credit_grants).where(late).values(settled=False))

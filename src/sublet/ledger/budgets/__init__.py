@@ -1,1 +1,1 @@
-"""Budgets: who may spend how much, what is reserved of it, and the alerts at its thresholds."""
+"""Budgets: spending limits, reservations against them, and alerts at their thresholds."""

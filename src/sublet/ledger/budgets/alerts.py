@@ -13,7 +13,7 @@ from sublet.store.tables.ledger import alerts, budget_states
 
 
 def raise_alerts(connection: Connection, budget: Budget, period_start: datetime, party: Party, now: datetime) -> None:
-    """Note every threshold of `budget` that is reached and was not before; each is an event in the outbox."""
+    """Record every threshold of `budget` that is newly reached. Each is an event in the outbox."""
     state = connection.execute(
         select(budget_states).where(
             budget_states.c.budget_id == budget.id, budget_states.c.period_start == period_start

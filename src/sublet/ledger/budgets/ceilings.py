@@ -68,7 +68,7 @@ def _dearest(books: Books, book: PriceBook, party: Party, item: Most, at: int) -
         if rate is None:
             continue
         once, unit = _ceiling(rate, books.rates_of_month(book, party, meter, item.dimensions, at))
-        # One more, because what is posted is the difference of two sums that are each rounded down.
+        # Plus one, because the posted amount is the difference of two sums that are each rounded down.
         fixed += once + 1
         dearest = max(dearest, unit)
     return fixed, dearest

@@ -1,4 +1,4 @@
-"""Changing a budget that is there: one at a time, on the state that the caller has seen."""
+"""Changes existing budgets, one change at a time, based on the state that the caller has seen."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from sublet.values.etags import Condition
 def live_budget(
     connection: Connection, budget_id: str, organization_id: str | None = None, lock: bool = False
 ) -> Budget:
-    """A budget that has not ended, of the organization where it is given; with `lock`, nobody else changes it until the
+    """A budget that has not ended, of the organization if one is given. With `lock`, nobody else can change it until the
     transaction ends. Raises NotFoundError."""
     columns = budgets.c
     query = select(budgets).where(columns.id == budget_id, columns.ended_at.is_(None), columns.kind != PREPAID)
@@ -30,7 +30,7 @@ def live_budget(
 
 
 def change_limit(connection: Connection, budget_id: str, limit_nano: int, seen: Condition) -> Budget:
-    """Another limit from now on. Raises NotFoundError, PreconditionFailedError."""
+    """Change the limit from now on. Raises NotFoundError, PreconditionFailedError."""
     found = live_budget(connection, budget_id, lock=True)
     seen.require(found.as_dict())
     connection.execute(update(budgets).where(budgets.c.id == budget_id).values(limit_nano=limit_nano))
@@ -38,6 +38,6 @@ def change_limit(connection: Connection, budget_id: str, limit_nano: int, seen: 
 
 
 def end(connection: Connection, budget_id: str, now: datetime, seen: Condition) -> None:
-    """From now on the budget limits nothing. Raises NotFoundError, PreconditionFailedError."""
+    """End the budget from now on. Raises NotFoundError, PreconditionFailedError."""
     seen.require(live_budget(connection, budget_id, lock=True).as_dict())
     connection.execute(update(budgets).where(budgets.c.id == budget_id).values(ended_at=now))

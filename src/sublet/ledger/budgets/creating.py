@@ -1,4 +1,4 @@
-"""Budgets as they are made: what a new one is, what is refused, and what its scope has spent already."""
+"""Creates budgets: their defaults, what is refused, and what their scope has spent already."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ SCOPE_ID_MAX = 80
 
 
 def create_budget(connection: Connection, parties: Parties, budget: Budget, now: datetime) -> Budget:
-    """Write the budget and what was spent in its present period. Raises ConflictError where its id is taken, NotFoundError
-    where it is for a key that the organization does not have."""
+    """Store the budget with what was spent in its current period. Raises ConflictError if its id is taken, and NotFoundError
+    if it is for a key that the organization does not have."""
     party = parties.get(connection, budget.organization_id)
     if budget.scope == "key" and not is_key_of(connection, party.id, budget.scope_id):
         raise NotFoundError(
@@ -54,8 +54,8 @@ def create_budget(connection: Connection, parties: Parties, budget: Budget, now:
 
 
 def _refuse_second(connection: Connection, organization_id: str, budget: Budget) -> None:
-    """Raises ConflictError where a live budget limits the same in the same way: two would count everything twice, and which one
-    refuses would be chance."""
+    """Raises ConflictError if a live budget has the same scope, period and kind: everything would be counted twice, and which
+    of the two refuses would be random."""
     columns = budgets_table.c
     same = (
         columns.organization_id == organization_id,
@@ -76,8 +76,8 @@ def _refuse_second(connection: Connection, organization_id: str, budget: Budget)
 
 
 def new_budget(organization_id: str, limit_nano: int, **fields: Any) -> Budget:
-    """A budget with a new id; by default a hard monthly one of the whole organization. Its project is named in the form in which keys
-    have theirs: a budget for another spelling would hold nothing. Raises InvalidInputError."""
+    """A budget with a new id; by default, a hard monthly one for the whole organization. Its project is normalized like the
+    projects of keys, because a budget for another spelling would have no effect. Raises InvalidInputError."""
     defaults: dict[str, Any] = {
         "scope": "organization",
         "scope_id": "",

@@ -1,8 +1,8 @@
 """The hold desk: reservations and settlements that arrive together share one transaction.
 
-Holds on one budget must wait for each other, and a commit costs a flush of the disk: one at a time, the disk would set
-the pace. The desk takes whatever waits, does it in one transaction in the order of arrival, and answers each caller once
-that is durable. Several desks (several gateways) are kept apart by the rows of the budgets, which the transaction holds.
+Holds on one budget must wait for each other, and each commit flushes the disk, so single transactions would be limited by the
+disk. The desk takes everything that waits, carries it out in one transaction in order of arrival, and answers each caller once
+that is durable. Several desks (of several gateways) are kept apart by the rows of the budgets, which the transaction locks.
 """
 
 from __future__ import annotations
@@ -37,15 +37,15 @@ class HoldDesk:
         self._thread.start()
 
     def reserve(self, request: HoldRequest) -> HoldOutcome:
-        """Place a hold; the outcome says whether it stands. Raises UnavailableError where the desk is full or closed."""
+        """Place a hold. The outcome says whether it was placed. Raises UnavailableError if the desk is full or closed."""
         return self.submit(request).result()
 
     def settle(self, settlement: Settlement) -> HoldOutcome:
-        """Settle a hold. Raises UnavailableError where the desk is full or closed."""
+        """Settle a hold. Raises UnavailableError if the desk is full or closed."""
         return self.submit(settlement).result()
 
     def submit(self, work: HoldRequest | Settlement) -> Future[HoldOutcome]:
-        """The same without waiting: the future is done once the outcome is durable."""
+        """The same without waiting. The future is done once the outcome is durable."""
         if self._closed:
             raise UnavailableError("no more holds are accepted, because the gateway is shutting down")
         done: Future[HoldOutcome] = Future()
@@ -73,7 +73,7 @@ class HoldDesk:
                 return
 
     def _carry_out(self, batch: list[_Work]) -> None:
-        """Settlements go first: what they free can be reserved in the same breath."""
+        """Settlements go first, so that what they release can be reserved in the same transaction."""
         settlements = [(work, done) for work, done in batch if isinstance(work, Settlement)]
         requests = [(work, done) for work, done in batch if isinstance(work, HoldRequest)]
 

@@ -1,4 +1,4 @@
-"""Holds as they stand in the database: what each has reserved, budget by budget and period by period."""
+"""Holds in the database: what each has reserved, by budget and period."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ StateKey = tuple[str, int]
 
 @dataclass(slots=True)
 class Part:
-    """What a hold has reserved of one budget in one period, and what of it was billed since."""
+    """What a hold has reserved of one budget in one period, and how much of that was billed since."""
 
     budget_id: str
     start: int
@@ -82,7 +82,7 @@ def hold_of(row: Row[Any]) -> Hold:
 
 
 def load_holds(connection: Connection, ids: Iterable[str], *, lock: bool) -> dict[str, Hold]:
-    """Holds by id, those that there are. Rows are held in one order everywhere, so that no two writers wait for each other."""
+    """Existing holds by id. Rows are always locked in the same order, so that no two writers deadlock."""
     found: dict[str, Hold] = {}
     for part in sql.chunks(sorted(set(ids))):
         statement = select(holds).where(holds.c.id.in_(part)).order_by(holds.c.id)
@@ -92,7 +92,7 @@ def load_holds(connection: Connection, ids: Iterable[str], *, lock: bool) -> dic
 
 
 def overdue_holds(connection: Connection, now: datetime, limit: int) -> list[Hold]:
-    """Holds that were never settled, and settled ones whose usage never came; their rows are held."""
+    """Holds that were never settled, and settled ones whose usage never arrived. Their rows are locked."""
     columns = holds.c
     late = ((columns.state == OPEN) & (columns.expires_at <= now)) | (
         (columns.state == SETTLED) & (columns.expires_at <= now - HOLDS_KEPT)
@@ -121,7 +121,7 @@ def insert_hold(request: HoldRequest, nano: int, parts: Sequence[Part], now: dat
 
 
 def write_holds(connection: Connection, changed: Iterable[Hold]) -> None:
-    """Write holds back as they are now."""
+    """Store the current state of holds."""
     names = ("state", "settled_nano", "events", "awaiting", "charges")
     rows = [
         {
@@ -140,21 +140,21 @@ def write_holds(connection: Connection, changed: Iterable[Hold]) -> None:
 
 
 def announce(connection: Connection, hold_id: str, events: int) -> None:
-    """Note that `events` more usage events were taken which name the hold."""
+    """Record that `events` more usage events name the hold."""
     columns = holds.c
     connection.execute(update(holds).where(columns.id == hold_id).values(announced=columns.announced + events))
 
 
 def buyer_of(connection: Connection, hold_id: str) -> tuple[str, str]:
-    """Project and key that a hold was placed for; empty where there is no such hold."""
+    """The project and key of a hold; empty if there is no such hold."""
     row = connection.execute(select(holds.c.project, holds.c.key_id).where(holds.c.id == hold_id)).first()
     return (row.project, row.key_id) if row else ("", "")
 
 
 def prune(connection: Connection, now: datetime) -> int:
-    """Forget holds that are long over, up to PRUNE_MAX of them; how many there were.
+    """Delete holds that have long been over, up to PRUNE_MAX of them. Returns how many.
 
-    Those that were spent by themselves, without usage, stay: they are all that shows what was spent.
+    Holds that were spent without usage events are kept, because nothing else shows what was spent.
     """
     columns = holds.c
     over = (

@@ -1,4 +1,4 @@
-"""Budgets: who may spend how much in which period, and what a hold on them is."""
+"""The model of budgets and of holds on them."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ class BudgetExceededError(LimitExceededError):
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """At most `limit_nano` in a period for an organization, or for one of its projects or keys.
+    """A limit of `limit_nano` in each period for an organization, or for one of its projects or keys.
 
-    A `hard` budget refuses reservations that would pass it; a soft one only raises alerts. A `prepaid` budget is the
-    money paid in advance: its limit grows with each payment and it never resets.
+    A `hard` budget refuses reservations above the limit. A soft one only sends alerts. A `prepaid` budget is money paid in
+    advance: its limit increases with each payment, and it never resets.
     """
 
     id: str
@@ -74,7 +74,7 @@ class Budget:
         return self.scope_id == (project if self.scope == "project" else key_id)
 
     def period_start(self, moment: datetime, timezone: str) -> datetime:
-        """The start of the budget's period that `moment` falls into, in the organization's time zone."""
+        """The start of the budget's period that contains `moment`, in the organization's time zone."""
         if self.period == "ever":
             return EPOCH
         if self.period == "month":
@@ -83,7 +83,7 @@ class Budget:
         return local.replace(hour=0, minute=0, second=0, microsecond=0).astimezone(UTC)
 
     def period_end(self, start: datetime, timezone: str) -> datetime | None:
-        """When the period that starts at `start` is over; None for a budget that never resets."""
+        """The end of the period that starts at `start`, or None for a budget that never resets."""
         if self.period == "ever":
             return None
         if self.period == "month":
@@ -92,8 +92,8 @@ class Budget:
         return local.replace(tzinfo=ZoneInfo(timezone)).astimezone(UTC)
 
     def shares(self, nano: int, span: Window | datetime, timezone: str) -> list[tuple[datetime, int]]:
-        """How `nano` falls to the budget's periods, by their starts: all of it to the period of a moment; of a window to
-        each period its part of the time, rounded up."""
+        """How `nano` is divided among the budget's periods, by their starts. For a moment, all of it goes to its period. For a
+        window, each period gets its share of the time, rounded up."""
         if not isinstance(span, Window):
             return [(self.period_start(span, timezone), nano)]
         found: list[tuple[datetime, int]] = []
@@ -123,7 +123,7 @@ class Budget:
 
 @dataclass(frozen=True, slots=True)
 class BudgetState:
-    """A budget in one of its periods: what was spent, and what is held for work under way."""
+    """A budget in one of its periods: what was spent, and what is held for running work."""
 
     budget: Budget
     period_start: datetime
@@ -171,11 +171,10 @@ class HoldRequest:
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """What the work of a hold cost.
+    """The cost of a hold's work.
 
-    With `events` above 0, that many usage events name this hold: `nano` stays held until they are rated, and their rated
-    amounts, which are released as they arrive, are what is spent. With `events` 0 the hold stands for itself and `nano` is
-    spent at once.
+    If `events` is above 0, that many usage events name this hold. `nano` stays held until they are rated. Their rated amounts are
+    what is spent, and they are released as they arrive. If `events` is 0, `nano` is spent at once.
     """
 
     hold_id: str
@@ -185,8 +184,8 @@ class Settlement:
 
 @dataclass(frozen=True, slots=True)
 class HoldOutcome:
-    """`error` is None where the hold was placed or settled; `overrun_nano` is what passed the amount held. For a hold that is
-    shared, `ceiling` is the most that one piece of its work costs, and `nano` what is held."""
+    """`error` is None if the hold was placed or settled. `overrun_nano` is the amount above what was held. For a shared hold,
+    `ceiling` is the most that one piece of its work costs, and `nano` is the amount held."""
 
     hold_id: str
     error: Exception | None = None

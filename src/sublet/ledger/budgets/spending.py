@@ -48,14 +48,14 @@ _Charged = list[tuple[Part, Budget]]
 
 
 class Spending:
-    """The one place where budgets' counters change."""
+    """The only place where the counters of budgets change."""
 
     def __init__(self, parties: Parties, books: Books) -> None:
         self._parties = parties
         self._books = books
 
     def book(self, connection: Connection) -> PriceBook:
-        """The price book by which usage is rated now."""
+        """The price book that rates usage now."""
         return self._books.current(connection)
 
     def most(
@@ -65,7 +65,7 @@ class Spending:
         return most_nano(self._books, book, self._parties.get(connection, organization_id), usage, to_micros(at))
 
     def reserve(self, connection: Connection, requests: Sequence[HoldRequest], now: datetime) -> list[HoldOutcome]:
-        """Place holds, in order, each wholly or not at all. Repeating a request by its id changes nothing."""
+        """Place holds, in order, each completely or not at all. Repeating a request with its id has no effect."""
         known = rows_of.load_holds(connection, [request.hold_id for request in requests], lock=False)
         covering = self._budgets(connection, {request.organization_id for request in requests})
         ceilings = self._ceilings(connection, requests, now)
@@ -100,7 +100,7 @@ class Spending:
         return outcomes
 
     def settle(self, connection: Connection, settlements: Sequence[Settlement], now: datetime) -> list[HoldOutcome]:
-        """Replace what is held by what it cost. Repeating a settlement changes nothing; another amount is refused."""
+        """Replace what is held by the actual cost. Repeating a settlement has no effect; a different amount is refused."""
         found = rows_of.load_holds(connection, [settlement.hold_id for settlement in settlements], lock=True)
         states = _lock_states(connection, {part.key for hold in found.values() for part in hold.parts})
         outcomes: list[HoldOutcome] = []
@@ -141,9 +141,9 @@ class Spending:
         return settlements
 
     def expire(self, connection: Connection, now: datetime) -> int:
-        """Release holds that were never settled, and settled ones whose usage never arrived: up to EXPIRE_MAX of them.
+        """Release holds that were never settled, and settled ones whose usage never arrived, up to EXPIRE_MAX of them.
 
-        How many there were.
+        Returns how many.
         """
         overdue = rows_of.overdue_holds(connection, now, EXPIRE_MAX)
         states = _lock_states(connection, {part.key for hold in overdue for part in hold.parts})
@@ -157,7 +157,7 @@ class Spending:
         return len(overdue)
 
     def charge(self, connection: Connection, rated: Iterable[tuple[EventRow, str, int]], now: datetime) -> None:
-        """Add rated amounts to the budgets that cover them, and take them from the holds that they were reserved in."""
+        """Add rated amounts to the budgets that cover them, and deduct them from the holds that reserved them."""
         items = list(rated)
         named = {event.hold_id for event, kind, _ in items if event.hold_id and kind == USAGE}
         found = rows_of.load_holds(connection, [name for name in named if name], lock=True) if named else {}
@@ -194,7 +194,7 @@ class Spending:
         self._alert(connection, set(spent), now)
 
     def states(self, connection: Connection, organization_id: str, now: datetime) -> list[BudgetState]:
-        """Every budget of an organization as it stands in its present period."""
+        """Every budget of an organization in its current period."""
         timezone = self._parties.get(connection, organization_id).timezone
         found = self._budgets(connection, {organization_id}).get(organization_id, ())
         return [_state(connection, budget, timezone, now) for budget in found]
@@ -202,14 +202,14 @@ class Spending:
     def state_page(
         self, connection: Connection, organization_id: str, now: datetime, wanted: PageRequest
     ) -> Page[BudgetState]:
-        """A page of them, the oldest first."""
+        """A page of an organization's budgets in their current periods, oldest first."""
         timezone = self._parties.get(connection, organization_id).timezone
         live = select(budgets).where(budgets.c.organization_id == organization_id, budgets.c.ended_at.is_(None))
         found = BUDGETS.read(connection, live, wanted)
         return found.map(lambda row: _state(connection, budget_of(row), timezone, now))
 
     def _ceilings(self, connection: Connection, requests: Sequence[HoldRequest], now: datetime) -> dict[str, Ceiling]:
-        """The most that one piece of work costs of those holds that many pieces share."""
+        """The most that one piece of work costs, for each shared hold."""
         found: dict[str, Ceiling] = {}
         for request in requests:
             if request.times > 1:
@@ -283,7 +283,7 @@ class Spending:
                 free=amount_text(max(0, free)),
                 held=amount_text(state.held),
                 worst_case=amount_text(part.share),
-                # What is held comes free by itself, for the most part.
+                # Most of what is held is released on its own.
                 fits_later=part.share <= budget.limit_nano - state.spent,
                 resets_at=format_time(end) if end else None,
             )
@@ -321,13 +321,13 @@ def budget_of(row: Row[Any]) -> Budget:
 
 
 def hard_budgets(connection: Connection) -> list[Budget]:
-    """Every live budget that refuses work, prepaid money among them."""
+    """Every live budget that refuses work, including prepaid money."""
     rows = connection.execute(select(budgets).where(budgets.c.ended_at.is_(None), budgets.c.hard.is_(True)))
     return [budget_of(row) for row in rows]
 
 
 def _apply(settlement: Settlement, hold: Hold, states: dict[StateKey, _State]) -> None:
-    """Change a hold, and the states of what it has reserved, by one settlement."""
+    """Apply one settlement to a hold and to the budget states that it reserved."""
     hold.awaiting += settlement.events
     waits = settlement.events > 0 and hold.awaiting > 0
     for part in hold.parts:
@@ -342,7 +342,7 @@ def _apply(settlement: Settlement, hold: Hold, states: dict[StateKey, _State]) -
 
 
 def _lock_states(connection: Connection, keys: set[StateKey]) -> dict[StateKey, _State]:
-    """Hold the rows of `keys` in one order everywhere, so that two writers can't wait for each other."""
+    """Lock the rows of `keys`, always in the same order, so that two writers can't deadlock."""
     found: dict[StateKey, _State] = {}
     columns = budget_states.c
     for part in sql.chunks(sorted(keys)):

@@ -1,4 +1,4 @@
-"""How every budget stands now, the most used first: a page of them in three queries, however many there are."""
+"""The current state of every budget, most used first: one page takes three queries, regardless of the number of budgets."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _AMOUNT = Numeric(38, 0)
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """A threshold of a budget that was reached in its present period, and the event that tells of it."""
+    """A threshold of a budget that was reached in its current period, and its event."""
 
     percent: int
     at: datetime
@@ -36,8 +36,8 @@ class Told:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """A budget in its present period, with whose it is. `key_name` and `key_hint` are of the key that it is for, else empty;
-    `resets_at` is None for a budget that never does."""
+    """A budget in its current period, with its organization. `key_name` and `key_hint` are those of its key, or empty.
+    `resets_at` is None for a budget that never resets."""
 
     state: BudgetState
     organization: str
@@ -55,10 +55,10 @@ class Standing:
 
 @dataclass(frozen=True, slots=True)
 class Standings:
-    """Some of the live budgets, in order, and how many there are of each sort among all that were looked for.
+    """Some of the live budgets, in order, and the counts of each sort among all matching budgets.
 
-    `refusing` are hard ones of which nothing is left, `passed` soft ones whose limit is spent or held, `near` the rest of
-    those that are used to NEAR_PERCENT.
+    `refusing` are hard budgets with nothing left, `passed` are soft budgets whose limit is spent or held, and `near` are the
+    others that are used to at least NEAR_PERCENT.
     """
 
     items: tuple[Standing, ...] = ()
@@ -71,9 +71,9 @@ class Standings:
 def standings(
     connection: Connection, now: datetime, *, find: str = "", order: str = "use", offset: int = 0, limit: int = PAGE_MAX
 ) -> Standings:
-    """Live budgets as they stand: at most `limit` of them, the most used first or, with `order` organization, by name.
+    """Live budgets: at most `limit` of them, most used first or, with `order` organization, by name.
 
-    `find` keeps those whose organization, project or key has these characters in its name.
+    `find` keeps budgets whose organization, project or key has these characters in its name.
     """
     spent = func.coalesce(budget_states.c.spent_nano, 0)
     held = func.coalesce(budget_states.c.held_nano, 0)
@@ -82,7 +82,7 @@ def standings(
     full, hard = used >= most, budgets.c.hard.is_(True)
     start = _period_start(_timezones(connection), now)
     near = and_(~full, used * 100 >= most * NEAR_PERCENT)
-    # In tenths of a percent, so that whole numbers order them; what may spend nothing stands first once it is used.
+    # In tenths of a percent, so that integers order them. A budget with a limit of zero comes first once it is used.
     share = case((most > 0, used * 1000 / most), (used > 0, 2**62), else_=0)
     by_name = (organizations.c.name, budgets.c.scope, budgets.c.scope_id, budgets.c.id)
     statement = (
@@ -146,7 +146,7 @@ def _timezones(connection: Connection) -> list[str]:
 
 
 def _period_start(timezones: Sequence[str], now: datetime) -> ColumnElement[datetime]:
-    """The start of a budget's present period as an expression: the database finds its state by the primary key."""
+    """The start of a budget's current period as an SQL expression, so that the database finds its state by the primary key."""
     zones: dict[tuple[str, datetime], list[str]] = {}
     for period in PERIODS:
         clock = Budget("", "", "organization", "", period, 0, False, ())

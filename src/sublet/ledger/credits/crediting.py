@@ -1,4 +1,4 @@
-"""Credits as they are granted, once per source. What burns them, and when, is in `burning`.
+"""Grants credits, once per source. `burning` decides which usage they pay for, and when.
 
 Promotional, reclaim and goodwill credits lower an invoice. Prepaid credit is money: it pays an invoice after tax.
 """
@@ -124,16 +124,16 @@ def grant(
     expires_at: datetime | None = None,
     tax_nano: int | None = None,
 ) -> Credit:
-    """Give a credit, once per `source_id`: repeating it returns the first. Raises InvalidInputError, ConflictError.
+    """Grant a credit, once per `source_id`; repeating it returns the first. Raises InvalidInputError, ConflictError.
 
-    With `tax_nano` it is money on which that tax was received with it; without, prepaid money is a deposit.
+    With `tax_nano`, it is money that was received together with that tax. Without it, prepaid money is a deposit.
     """
     _check(nano, kind, reason, source_id, now, expires_at)
     identifier = derived_id("crd", party.id, source_id)
     starts_at = _starts(connection, party, kind, now, ends=expires_at is not None)
     mode = AT_USE if tax_nano is None else AT_PAYMENT
     credit = Credit(identifier, party.id, kind, source_id, reason, nano, nano, now, expires_at, starts_at, mode)
-    # The heads are held first, so that two grants of one source can't both find nothing.
+    # The heads are locked first, so that two grants with one source can't both find nothing.
     sql.lock_head(connection, journal.CHAIN)
     row = connection.execute(select(credit_grants).where(credit_grants.c.id == identifier)).first()
     if row is not None:
@@ -182,7 +182,7 @@ def _check(nano: int, kind: str, reason: str, source_id: str, now: datetime, exp
 
 
 def _raise_wallet(connection: Connection, party: Party, nano: int, now: datetime) -> None:
-    """Prepaid money is a hard budget that never resets: usage can be reserved against what was paid."""
+    """Raise the limit of the wallet: a hard budget that never resets, so that usage can be reserved against prepaid money."""
     identifier = wallet_id(party)
     row = connection.execute(select(budgets).where(budgets.c.id == identifier).with_for_update()).first()
     if row is None:
@@ -209,7 +209,7 @@ def _raise_wallet(connection: Connection, party: Party, nano: int, now: datetime
 
 
 def wallet_id(party: Party) -> str:
-    """The id of the budget that an organization's prepaid money is."""
+    """The id of the budget for an organization's prepaid money."""
     return derived_id("bud", party.id, PREPAID)
 
 
@@ -241,14 +241,15 @@ def _starts(connection: Connection, party: Party, kind: str, now: datetime, *, e
 
 
 def rows_of(connection: Connection, organization_id: str) -> list[Credit]:
-    """The credits of an organization, the oldest first; `remaining_nano` is what neither invoices stated nor expiry took."""
+    """The credits of an organization, oldest first. `remaining_nano` is what invoices have not stated and what has not
+    expired."""
     statement = select(credit_grants).where(credit_grants.c.organization_id == organization_id)
     found = [credit_of(row) for row in connection.execute(statement.order_by(credit_grants.c.granted_at))]
     return found
 
 
 def row_page(connection: Connection, organization_id: str, wanted: PageRequest) -> Page[Row[Any]]:
-    """Rows of the credits of an organization, the oldest first."""
+    """A page of rows of an organization's credits, oldest first."""
     query = select(credit_grants).where(credit_grants.c.organization_id == organization_id)
     return CREDITS.read(connection, query, wanted)
 

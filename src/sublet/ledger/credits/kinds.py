@@ -1,4 +1,4 @@
-"""What documents and credits are called in the books: names that a page needs too, which loads nothing else."""
+"""The kinds of documents and credits in the books. This module imports nothing else, because pages need it, too."""
 
 from __future__ import annotations
 

@@ -78,7 +78,7 @@ class Wallets:
         """Give a credit, once per `source_id`: repeating it returns the first. Money taxed `at_payment` is received with the
         tax of today on top of it. Raises InvalidInputError, ConflictError."""
         tax = self._tax_received(connection, party, nano, kind, tax_mode, now)
-        # The rater holds the same head: no usage is counted across the moment at which the grant begins.
+        # The rater locks the same head, so that no usage is counted across the start of the grant.
         sql.lock_head(connection, RATING)
         credit = crediting.grant(connection, party, nano, kind, reason, source_id, now, expires_at, tax)
         for moment in (credit.starts_at, credit.expires_at):
@@ -283,7 +283,7 @@ def usage_by_time(party: Party, chains: Mapping[Key, Chain], fixed: Mapping[int,
         parts = chain.parts(())
         for start, nano in parts:
             found[month, start] += nano
-        # What goes by days alone, as a flat price does, counts with the first usage.
+        # Prices by day alone, such as a flat price, count with the first usage.
         found[month, parts[0][0]] += chain.nano - sum(nano for _, nano in parts)
     for month, nano in fixed.items():
         end = to_micros(month_of(from_micros(month), party.timezone).end)

@@ -76,7 +76,7 @@ def _text(value: Any) -> str:
     if isinstance(value, datetime):
         return format_time(value)
     if isinstance(value, str):
-        # A spreadsheet takes such a text for a formula, and would run what a customer wrote as a name.
+        # A spreadsheet would interpret such a text as a formula, so a customer's name could run code.
         formula = value.startswith(_FORMULA_STARTS) and not _NUMBER.fullmatch(value)
         return f"'{value}" if formula else value
     return format(value, "f") if isinstance(value, Decimal) else str(value)

@@ -1,1 +1,1 @@
-"""Payments: what was received for invoices, and statements of account."""
+"""Payments of invoices, and statements of account."""

@@ -1,4 +1,4 @@
-"""Netting: what is owed to a customer pays what is open on an invoice, explicitly, and can be undone."""
+"""Netting: pays an invoice from what is owed to its customer, explicitly. It can be reversed."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ NETTING, REVERSAL = "netting", "netting reversal"
 def net(
     connection: Connection, invoice_id: str, nano: int | None, source_id: str, reason: str, now: datetime
 ) -> dict[str, Any]:
-    """Pay `nano` of an invoice, or as much as can be, from what is owed to its customer, once per `source_id`. Raises ConflictError,
-    InvalidInputError, NotFoundError."""
+    """Pay `nano` of an invoice, or as much as possible, from what is owed to its customer, once per `source_id`. Raises
+    ConflictError, InvalidInputError, NotFoundError."""
     sql.lock_head(connection, journal.CHAIN)
     row = invoice_row(connection, invoice_id)
     known = _row(connection, row.organization_id, source_id)
@@ -83,7 +83,7 @@ def net(
 
 
 def undo(connection: Connection, invoice_id: str, source_id: str, reason: str, now: datetime) -> dict[str, Any]:
-    """Take netting back, once, by a reversal that names it: the invoice is open again, and the customer is owed it again."""
+    """Reverse netting once, by a reversal that names it. The invoice is open again, and the customer is owed the amount again."""
     sql.lock_head(connection, journal.CHAIN)
     row = invoice_row(connection, invoice_id)
     reason = checked_line(reason, "the reason why the netting is undone", 500, 1)
@@ -108,7 +108,8 @@ def undo(connection: Connection, invoice_id: str, source_id: str, reason: str, n
 
 
 def _ensure_one_issuer(connection: Connection, row: Row[Any]) -> None:
-    """Raises ConflictError where another legal entity issued a credit note of this customer: what one owes pays no debt to another."""
+    """Raises ConflictError if another legal entity issued a credit note of this customer: what one entity owes can't pay a
+    debt to another."""
     columns = invoices.c
     statement = select(columns.number, columns.document).where(
         columns.organization_id == row.organization_id, columns.kind == CREDIT_NOTE
@@ -129,7 +130,7 @@ def _row(connection: Connection, organization_id: str, source_id: str) -> Row[An
 
 
 def netting_as_dict(row: Row[Any], number: str) -> dict[str, Any]:
-    """Netting as the API says it."""
+    """Netting in the form of the API."""
     return {
         "organization_id": row.organization_id,
         "source_id": row.source_id,
@@ -143,7 +144,7 @@ def netting_as_dict(row: Row[Any], number: str) -> dict[str, Any]:
 
 
 def netted_nano(connection: Connection, invoice_id: str) -> int:
-    """What netting that stands paid of an invoice."""
+    """The amount of an invoice that was paid by netting and not reversed."""
     columns = nettings.c
     statement = select(columns.nano).where(columns.invoice_id == invoice_id, columns.reversed_at.is_(None))
     return sum(int(nano) for nano in connection.execute(statement).scalars())

@@ -1,4 +1,4 @@
-"""Tells of invoices that were not paid by their date."""
+"""Records events for invoices that were not paid by their due date."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ OVERDUE_TOLD_DAYS = 7
 
 
 def tell_overdue(store: Store) -> int:
-    """Tell of overdue invoices, once each; how many are overdue by less than OVERDUE_TOLD_DAYS."""
+    """Record an event for each overdue invoice, once. Returns how many are overdue by less than OVERDUE_TOLD_DAYS."""
     now = store.clock.now()
     since = now - timedelta(days=OVERDUE_TOLD_DAYS)
     with store.read() as connection:

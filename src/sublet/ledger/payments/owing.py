@@ -1,5 +1,5 @@
-"""What an organization owes at this moment: used so far, credits applied, what is open, what the month may come to, and when the
-next invoice is made. The API, the commands and the console show this one answer."""
+"""What an organization owes now: usage so far, credits, open invoices, a forecast for the month, and the date of the next
+invoice. The API, the commands and the console all show this answer."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SHARE_MIN = Fraction(1, 31)
 
 
 def owed(ledger: Ledger, organization_id: str) -> dict[str, Any]:
-    """What the organization owes now. Rates what has arrived first; writes nothing else."""
+    """What the organization owes now. Rates usage that has arrived first; writes nothing else."""
     now = ledger.store.clock.now()
     draft = ledger.draft(organization_id)
     balances = ledger.balances(organization_id)
@@ -61,7 +61,7 @@ def owed(ledger: Ledger, organization_id: str) -> dict[str, Any]:
 
 
 def _open(connection: Connection, party: Party, now: datetime) -> tuple[int, int]:
-    """What is open on invoices, and what of it is overdue."""
+    """The amount open on invoices, and how much of it is overdue."""
     columns = invoices.c
     statement = select(invoices).where(
         columns.organization_id == party.id, columns.kind != CREDIT_NOTE, columns.status == FINAL
@@ -78,7 +78,7 @@ def _by_product(draft: dict[str, Any]) -> list[dict[str, str]]:
 
 
 def _by_project(draft: dict[str, Any]) -> list[dict[str, str]]:
-    """By project, that of no project last; fees and commitments are nobody's."""
+    """The cost by project, usage without a project last. Fees and commitments belong to no project."""
     sums: dict[str, int] = defaultdict(int)
     for detail in draft["details"]:
         for share in detail["projects"]:
@@ -94,7 +94,7 @@ def _by_project(draft: dict[str, Any]) -> list[dict[str, str]]:
 def _forecast(
     connection: Connection, ledger: Ledger, party: Party, period: Period, now: datetime
 ) -> dict[str, str] | None:
-    """What the present month's usage comes to if it goes on at its pace, with its fees and commitments, before credits and tax;
+    """The forecast for the current month if usage continues at its pace, with fees and commitments, before credits and tax.
     None while less than a day's share of the month is over."""
     elapsed = Fraction(
         (now - period.start) // timedelta(microseconds=1), (period.end - period.start) // timedelta(microseconds=1)
@@ -113,7 +113,7 @@ def _forecast(
 
 
 def _next_invoice(ledger: Ledger, party: Party, draft: dict[str, Any], period: Period, now: datetime) -> datetime:
-    """When the first month that is still to be invoiced ends and late usage had its time."""
+    """When the first month that is not invoiced yet is over, including its grace period for late usage."""
     booked = min((line["booked"] for line in draft["lines"]), default=period.label)
     first = month_labeled(booked, party.timezone)
     while first.start < period.start and first.end + ledger.grace < now:

@@ -1,4 +1,4 @@
-"""Payments of invoices: each counts once, and one that was recorded by mistake is taken back by a linked reversal."""
+"""Payments of invoices. Each counts once, and a mistaken payment is reversed by a linked reversal."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ NAMED_MAX = 10
 
 
 def pay(connection: Connection, invoice_id: str, nano: int, source_id: str, now: datetime) -> dict[str, Any]:
-    """Record a payment, once per `source_id`; the invoice. Raises ConflictError, InvalidInputError, NotFoundError."""
+    """Record a payment, once per `source_id`, and return the invoice. Raises ConflictError, InvalidInputError, NotFoundError."""
     sql.lock_head(connection, journal.CHAIN)
     row = invoice_row(connection, invoice_id)
     known = connection.execute(
@@ -74,7 +74,7 @@ def pay(connection: Connection, invoice_id: str, nano: int, source_id: str, now:
 
 
 def ensure_payable(nano: int, currency: str) -> None:
-    """Raises InvalidInputError where an amount has more digits than its currency: nobody can pay it."""
+    """Raises InvalidInputError if an amount has more digits than its currency, so that it can't be paid."""
     if nano % smallest_unit(currency):
         raise InvalidInputError(
             f"{plain(nano)} {currency} is finer than the currency; it has {currency_digits(currency)} decimals",
@@ -83,10 +83,11 @@ def ensure_payable(nano: int, currency: str) -> None:
 
 
 def reverse(connection: Connection, invoice_id: str, source_id: str, reason: str, now: datetime) -> dict[str, Any]:
-    """Take the payment `source_id` of an invoice back, once, by a reversal booked at `now`; the invoice, open again.
+    """Reverse the payment `source_id` of an invoice once, by a reversal booked at `now`, and return the invoice, which is open
+    again.
 
-    Raises NotFoundError for a payment that the invoice has not, ConflictError where it was already reversed or the invoice is void,
-    and InvalidInputError without a reason.
+    Raises NotFoundError if the invoice has no such payment, ConflictError if it was already reversed or the invoice is void, and
+    InvalidInputError without a reason.
     """
     sql.lock_head(connection, journal.CHAIN)
     row = invoice_row(connection, invoice_id)
@@ -112,7 +113,7 @@ def reverse(connection: Connection, invoice_id: str, source_id: str, reason: str
 
 
 def derived_paid(connection: Connection, row: Row[Any]) -> int:
-    """What is paid of an invoice by the postings of its payments and of their reversals."""
+    """The amount paid of an invoice, from the postings of its payments and their reversals."""
     total = 0
     for payment in connection.execute(select(payments).where(payments.c.invoice_id == row.id)).all():
         for number in (_number(connection, payment), _reversal_number(connection, payment)):
@@ -123,7 +124,7 @@ def derived_paid(connection: Connection, row: Row[Any]) -> int:
 
 
 def _number(connection: Connection, payment: Row[Any]) -> int:
-    """The transaction of a payment; 0 where it is not there."""
+    """The transaction of a payment, or 0 if there is none."""
     return journal.number_of(connection, payment.organization_id, PAYMENT, payment.source_id) or 0
 
 
@@ -133,5 +134,5 @@ def _reversal_number(connection: Connection, payment: Row[Any]) -> int:
 
 
 def is_reversed(connection: Connection, payment: Row[Any]) -> bool:
-    """Whether a payment was taken back."""
+    """Whether a payment was reversed."""
     return _reversal_number(connection, payment) != 0

@@ -1,4 +1,4 @@
-"""Money that is owed back to a customer: refunded by the means by which it was paid, or moved to the wallet."""
+"""Refunds what is owed to a customer: to the original payment method, or to the wallet."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ NAMED_MAX = 10
 
 @dataclass(frozen=True, slots=True)
 class NewRefund:
-    """`nano` back to a customer, once per `source_id`: by the payment `payment` (a payment of an invoice or a prepayment), or to the
-    wallet where that is empty."""
+    """A refund of `nano` to a customer, once per `source_id`: to the payment `payment` (a payment of an invoice or a
+    prepayment), or to the wallet if that is empty."""
 
     organization_id: str
     nano: int
@@ -45,9 +45,9 @@ class NewRefund:
 
 
 def refund(connection: Connection, wallets: Wallets, wanted: NewRefund, now: datetime) -> dict[str, Any]:
-    """Refund money that is owed to a customer. Raises InvalidInputError for more than is owed or was paid that way, ConflictError for
-    a source that refunded something else, NotFoundError for an unknown payment."""
-    # The rater holds the same head: a wallet grows while no usage is rated.
+    """Refund money that is owed to a customer. Raises InvalidInputError for more than is owed or was paid by that payment,
+    ConflictError for a source that refunded something else, and NotFoundError for an unknown payment."""
+    # The rater locks the same head, so that no usage is rated while a wallet grows.
     sql.lock_head(connection, RATING)
     sql.lock_head(connection, journal.CHAIN)
     party = sql.party(connection, wanted.organization_id)
@@ -113,7 +113,7 @@ def _ensure_owed(connection: Connection, party: Party, wanted: NewRefund) -> Non
 
 
 def _ensure_paid(connection: Connection, party: Party, wanted: NewRefund) -> None:
-    """Raises NotFoundError, InvalidInputError where less came in by that payment and was not refunded."""
+    """Raises NotFoundError, and InvalidInputError if the payment, less earlier refunds, is smaller than the refund."""
     paid: dict[str, int] = {}
     for row in connection.execute(select(payments).where(payments.c.organization_id == party.id)).all():
         if not is_reversed(connection, row):
@@ -149,7 +149,7 @@ def _known(connection: Connection, wanted: NewRefund) -> dict[str, Any] | None:
 
 
 def refund_as_dict(row: Row[Any]) -> dict[str, Any]:
-    """A refund as the API says it."""
+    """A refund in the form of the API."""
     return {
         "organization_id": row.organization_id,
         "source_id": row.source_id,
@@ -166,7 +166,7 @@ REFUNDS = Listing("refunds", (refunds.c.transaction_no,), descending=True)
 
 
 def refunds_page(connection: Connection, organization_id: str, wanted: PageRequest) -> Page[dict[str, Any]]:
-    """The refunds of an organization, the newest first."""
+    """The refunds of an organization, newest first."""
     mine = select(refunds).where(refunds.c.organization_id == organization_id)
     return REFUNDS.read(connection, mine, wanted).map(refund_as_dict)
 
@@ -179,9 +179,9 @@ def _refunds_of(connection: Connection, organization_id: str) -> list[Row[Any]]:
 def return_deposit(
     connection: Connection, wallets: Wallets, credit_id: str, nano: int, reason: str, now: datetime
 ) -> dict[str, Any]:
-    """Owe a customer back what is left of money paid in advance, or `nano` of it; a refund then pays it out. Of money that was taxed
-    when it was paid, `nano` is net, and a credit note of its invoice returns the tax too. Raises NotFoundError, ConflictError where
-    such money has no invoice, InvalidInputError for more than is left."""
+    """Return what is left of money paid in advance, or `nano` of it, to what is owed to the customer. A refund then pays it
+    out. If the money was taxed when it was paid, `nano` is net, and a credit note for its invoice returns the tax, too. Raises
+    NotFoundError, ConflictError if such money has no invoice, and InvalidInputError for more than is left."""
     sql.lock_head(connection, RATING)
     sql.lock_head(connection, journal.CHAIN)
     row = connection.execute(select(credit_grants).where(credit_grants.c.id == credit_id).with_for_update()).first()
@@ -222,7 +222,7 @@ def return_deposit(
 
 
 def _owe(connection: Connection, party: Party, credit_id: str, nano: int, reason: str, now: datetime) -> int:
-    """Move `nano` of a deposit to what is owed to the customer; the number of the transaction."""
+    """Move `nano` of a deposit to what is owed to the customer. Returns the number of the transaction."""
     chain, _ = sql.lock_head(connection, journal.CHAIN)
     entry = journal.entry_of(
         party.id,

@@ -1,4 +1,4 @@
-"""The use cases of what settles invoices besides payments: credit notes, refunds, write-offs and netting."""
+"""The use cases that settle invoices other than by payments: credit notes, refunds, write-offs and netting."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from sublet.values.text import checked_line
 
 
 class Settling:
-    """What lowers an invoice or what is owed to a customer, other than payments; each can be previewed."""
+    """Reduces invoices, or what is owed to a customer, other than by payments. Each can be previewed."""
 
     def __init__(self, store: Store, parties: Parties, wallets: Wallets, *, tax_relief: bool = True) -> None:
         self._store = store
@@ -37,8 +37,8 @@ class Settling:
     def credit(
         self, invoice_id: str, wanted: Wanted, reason: str, *, digest: str = "", preview: bool = False
     ) -> dict[str, Any]:
-        """Make a credit note that lowers the price of an invoice; its usage stands. With `preview`, show the note that would be made
-        and write nothing."""
+        """Create a credit note that lowers the price of an invoice. Its usage does not change. With `preview`, return the note
+        that would be created, and write nothing."""
 
         def write(connection: Connection) -> dict[str, Any]:
             return self._reductions.make(connection, invoice_id, wanted, reason, self._store.clock.now(), digest)
@@ -52,7 +52,7 @@ class Settling:
             return found | with_all_fields(found)
 
     def notes(self, organization_id: str) -> list[dict[str, Any]]:
-        """The credit notes of an organization, the newest first."""
+        """The credit notes of an organization, newest first."""
         with self._store.read() as connection:
             self._parties.get(connection, organization_id)
             page = PageRequest()
@@ -65,13 +65,13 @@ class Settling:
                 page = PageRequest(after=part.next)
 
     def refund(self, wanted: NewRefund, *, preview: bool = False) -> dict[str, Any]:
-        """Refund what is owed to a customer, by a payment or to the wallet."""
+        """Refund what is owed to a customer, to a payment or to the wallet."""
         return self._done(
             lambda connection: refund(connection, self._wallets, wanted, self._store.clock.now()), preview=preview
         )
 
     def return_deposit(self, credit_id: str, nano: int, reason: str, *, preview: bool = False) -> dict[str, Any]:
-        """Owe a customer back what is left of a deposit, or part of it; a refund then pays it out."""
+        """Return what is left of a deposit, or part of it, to what is owed to the customer. A refund then pays it out."""
 
         def write(connection: Connection) -> dict[str, Any]:
             return return_deposit(connection, self._wallets, credit_id, nano, reason, self._store.clock.now())
@@ -79,7 +79,7 @@ class Settling:
         return self._done(write, preview=preview)
 
     def write_off(self, invoice_id: str, reason: str, *, preview: bool = False) -> dict[str, Any]:
-        """Write off what is open on an invoice as bad debt; a payment that comes after all recovers it."""
+        """Write off the open amount of an invoice as bad debt. A later payment recovers it."""
 
         def write(connection: Connection) -> dict[str, Any]:
             sql.lock_head(connection, journal.CHAIN)
@@ -89,7 +89,7 @@ class Settling:
         return self._done(write, preview=preview)
 
     def reinstate(self, invoice_id: str, reason: str, *, preview: bool = False) -> dict[str, Any]:
-        """Take a write-off back: the invoice is open again. Raises ConflictError where nothing is written off."""
+        """Reverse a write-off. The invoice is open again. Raises ConflictError if nothing is written off."""
 
         def write(connection: Connection) -> dict[str, Any]:
             sql.lock_head(connection, journal.CHAIN)
@@ -111,7 +111,7 @@ class Settling:
         )
 
     def undo_netting(self, invoice_id: str, source_id: str, reason: str) -> dict[str, Any]:
-        """Take netting back by a reversal that names it."""
+        """Reverse netting by a reversal that names it."""
         return self._store.write(
             lambda connection: undo(connection, invoice_id, source_id, reason, self._store.clock.now())
         )

@@ -25,7 +25,8 @@ RECEIVABLES = Listing("receivables", (organizations.c.created_at, organizations.
 
 
 def statement(connection: Connection, party: Party, period: Period) -> dict[str, Any]:
-    """What the customer owed at the start of a month, less what was owed back, what changed that, and what was owed at its end."""
+    """What the customer owed at the start of a month, less what was owed to the customer, every movement, and what was owed at
+    its end."""
     opening = _account(connection, party, "receivable", period.start)
     opening += _account(connection, party, "customer_balance", period.start)
     columns = transactions.c
