@@ -1,4 +1,4 @@
-"""Organizations, their keys, and who may do what."""
+"""The model of organizations, their keys, and permissions."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ SCOPES_BY_KIND: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class Organization:
-    """Somebody with an account. `kind` is operator, internal or customer; amounts are in its one `currency`."""
+    """An account. `kind` is operator, internal or customer. Amounts are in its one `currency`."""
 
     id: str
     name: str
@@ -59,7 +59,7 @@ class Organization:
 
 @dataclass(frozen=True, slots=True)
 class LiveKey:
-    """A key that may be used now, with its hash: for those who check keys without asking the database each time."""
+    """A key that is valid now, with its hash, for processes that check keys without querying the database each time."""
 
     sha256: str
     id: str
@@ -75,8 +75,8 @@ class LiveKey:
 
 @dataclass(frozen=True, slots=True)
 class ApiKey:
-    """A key as the database knows it: its SHA-256 alone, and the last four characters as a hint for people. What is used
-    with it counts for its `project`, if it has one. It belongs to a person, whose membership it ends with, or to the organization."""
+    """A key as stored: only its SHA-256, and the last four characters as a hint. Usage with it counts for its `project`, if it
+    has one. It belongs to a person, and ends with that membership, or to the organization."""
 
     id: str
     organization_id: str
@@ -111,7 +111,7 @@ class ApiKey:
 
 @dataclass(frozen=True, slots=True)
 class IssuedKey:
-    """A key that was just made, with its secret, which is shown this once."""
+    """A new key with its secret, which is shown only once."""
 
     key: ApiKey
     secret: str
@@ -121,21 +121,23 @@ class IssuedKey:
 
 
 def signing_secret_of(secret: str) -> str:
-    """What requests are signed with instead of sending a key's secret: it follows from that, and never leads back to it."""
+    """The secret that signs requests, for clients that don't send the key's secret. It is derived from the key's secret, which
+    can't be computed from it."""
     found = hmac.digest(secret.encode(), b"sublet signing secret", "sha256")
     return base64.urlsafe_b64encode(found).decode()[:40]
 
 
 class Require(Protocol):
-    """Makes a FastAPI dependency that yields the Actor and refuses keys without the permission. `effect` says what a POST makes."""
+    """Makes a FastAPI dependency that yields the Actor, and refuses keys without the permission. `effect` says what a POST
+    creates."""
 
     def __call__(self, permission: str, *, effect: Effect | None = None) -> Callable[..., Any]: ...
 
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """Who is asking: a key of an organization, or a person in one (`person_id`, without a key), with what they may do. `reach` is
-    how far the permission goes that let the request in."""
+    """The caller: a key of an organization, or a person in one (`person_id`, without a key), with the permissions. `reach` is
+    how far the permission of this request goes."""
 
     key_id: str
     organization_id: str
@@ -148,7 +150,7 @@ class Actor:
 
     @property
     def id(self) -> str:
-        """The person, or the key: who did it, for the records."""
+        """The id of the person or the key, for the records."""
         return self.person_id or self.key_id
 
     @property
@@ -157,16 +159,16 @@ class Actor:
 
     @property
     def everywhere(self) -> bool:
-        """Whether the request may concern every organization, and not only the key's own."""
+        """Whether the request may concern every organization, rather than only the caller's own."""
         return self.reach == ALL if self.reach else self.is_operator
 
     def may(self, permission: str) -> str:
-        """How far the key may use a permission: `all`, `own`, or nothing."""
+        """How far a permission of the caller goes: `all`, `own`, or nothing."""
         found = reach(self.role, self.scopes, permission)
         return "" if found == OWN and self.project and permission in OF_WHOLE_ORGANIZATION else found
 
     def require(self, permission: str) -> Actor:
-        """The actor for a request that needs `permission`. Raises ForbiddenError where the key lacks it."""
+        """The actor for a request that needs `permission`. Raises ForbiddenError if the key does not have it."""
         found = self.may(permission)
         if not found:
             raise ForbiddenError(self._lacking(permission), permission=permission)
@@ -194,8 +196,8 @@ class Actor:
         return f"this key lacks the permission {permission!r}; a key with one of these roles has it: {', '.join(roles)}"
 
     def whose(self, organization_id: str) -> str:
-        """The organization that is asked about: the one named, or one's own. Raises NotFoundError for another's, as if there
-        were none."""
+        """The requested organization: the one named, or the caller's own. Raises NotFoundError for another one that the caller
+        may not see, as if it did not exist."""
         wanted = organization_id or self.organization_id
         if wanted != self.organization_id and not self.everywhere:
             raise NotFoundError(f"there is no organization {wanted!r}")
@@ -229,17 +231,17 @@ def secret_sha256(secret: str) -> str:
 
 
 def checked_name(name: str, what: str) -> str:
-    """`name` as `checked_line` makes it. Raises InvalidInputError where it is empty, long or has control characters."""
+    """`name` after `checked_line`. Raises InvalidInputError if it is empty, too long, or has control characters."""
     return checked_line(name, what, NAME_LENGTH_MAX, 1)
 
 
 def checked_project(project: str) -> str:
-    """`project` as `checked_line` makes it, empty for none. Raises InvalidInputError where it is long or not printable."""
+    """`project` after `checked_line`; empty for none. Raises InvalidInputError if it is too long or not printable."""
     return checked_line(project, "a project's name", PROJECT_LENGTH_MAX)
 
 
 def checked_role(kind: str, role: str) -> str:
-    """The role of a new key, the kind's first where none is asked. Raises InvalidInputError for one that is not for the kind."""
+    """The role of a new key; by default, the first one of the kind. Raises InvalidInputError for a role of another kind."""
     allowed = ROLES_BY_KIND[kind]
     if role and role not in allowed:
         raise InvalidInputError(
@@ -266,7 +268,7 @@ def checked_scopes(kind: str, scopes: Iterable[str] | None, role: str = "") -> t
 
 
 def checked_expiry(expires_at: datetime | None, now: datetime) -> datetime | None:
-    """`expires_at` in UTC. Raises InvalidInputError where it has no offset or is past."""
+    """`expires_at` in UTC. Raises InvalidInputError if it has no offset or is in the past."""
     if expires_at is None:
         return None
     try:

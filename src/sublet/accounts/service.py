@@ -1,4 +1,4 @@
-"""Create organizations and keys, and tell from a secret who is asking."""
+"""Creates organizations and keys, and authenticates callers by their secret."""
 
 from __future__ import annotations
 
@@ -49,19 +49,19 @@ class Accounts:
     """The use cases of accounts."""
 
     def __init__(self, store: Store, sealing: Callable[[], Sealing] | None = None) -> None:
-        """`sealing` seals what keys sign requests with; without it new keys can't sign."""
+        """`sealing` encrypts the secrets that sign requests. Without it, new keys can't sign."""
         self._store = store
         self._sealing = sealing
 
     @property
     def store(self) -> Store:
-        """Where accounts are kept, and the answers given under idempotency keys."""
+        """The store of accounts, and of responses by idempotency key."""
         return self._store
 
     def create_organization(
         self, name: str, kind: str = "customer", currency: str = "USD", timezone: str = "UTC"
     ) -> Organization:
-        """A new organization. Raises InvalidInputError, or ConflictError where the name is taken."""
+        """Create an organization. Raises InvalidInputError, and ConflictError if the name is taken."""
         name, kind, currency, timezone = checked_organization(name, kind, currency, timezone)
         if name == OPERATOR_NAME and kind != "operator":
             raise InvalidInputError(f"the name {OPERATOR_NAME!r} is reserved for the operator; choose a different name")
@@ -86,8 +86,8 @@ class Accounts:
         return found
 
     def suspend(self, id_or_name: str) -> Organization:
-        """From now on none of its keys and people gets in, on the gateway within a second; what runs for it goes on, and is
-        billed. Raises NotFoundError, and ConflictError for the operator's own."""
+        """Suspend an organization: its keys and people are refused from now on, by the gateway within a second. What already
+        runs for it continues and is billed. Raises NotFoundError, and ConflictError for the operator's own organization."""
         owner = self.organization(id_or_name)
         if owner.kind == "operator":
             raise ConflictError("an operator organization can't be suspended, because nobody could resume it")
@@ -109,7 +109,7 @@ class Accounts:
             return sql.all_organizations(connection, LIST_MAX)
 
     def organization_page(self, wanted: PageRequest, only: str | None = None) -> Page[Organization]:
-        """A page of organizations, the oldest first; the one with the id `only` where that is given."""
+        """A page of organizations, oldest first; only the one with the id `only` if it is given."""
         with self._store.read() as connection:
             return sql.organization_page(connection, wanted, only)
 
@@ -124,8 +124,8 @@ class Accounts:
         *,
         also: Callable[[Connection, ApiKey], None] | None = None,
     ) -> tuple[ApiKey, str]:
-        """A new key and its secret, which is shown this once: only its hash is kept. What is used with it counts for
-        `project`; `also` is done in the same transaction. Raises InvalidInputError, NotFoundError, LimitExceededError."""
+        """Create a key, and return its secret, which is shown only once: only its hash is stored. Usage with it counts for
+        `project`. `also` runs in the same transaction. Raises InvalidInputError, NotFoundError, LimitExceededError."""
         owner = self.organization(organization)
         key, secret = _new_key(owner, name, scopes, expires_at, self._store.clock.now(), (project, role))
         sealed = self._sealed(key, secret)
@@ -162,15 +162,15 @@ class Accounts:
             return sql.keys_of(connection, organization_id)
 
     def key_page(self, organization_id: str, wanted: PageRequest) -> Page[ApiKey]:
-        """A page of the keys of an organization, the oldest first."""
+        """A page of the keys of an organization, oldest first."""
         with self._store.read() as connection:
             return sql.key_page(connection, organization_id, wanted)
 
     def revoke_key(
         self, key_id: str, organization_id: str | None = None, permit: Callable[[ApiKey], None] | None = None
     ) -> None:
-        """From now on the key opens nothing. `permit` raises where the caller may not revoke it. Raises NotFoundError where there is
-        no such live key, or it is not the organization's, where one is given."""
+        """Revoke a key, effective immediately. `permit` raises if the caller may not revoke it. Raises NotFoundError if there
+        is no such live key, or if it does not belong to the given organization."""
         now = self._store.clock.now()
 
         def write(connection: Connection) -> bool:
@@ -183,7 +183,7 @@ class Accounts:
             raise NotFoundError(f"there is no live key {key_id!r}; `sublet key ls` lists them")
 
     def authenticate(self, secret: str | None) -> Actor:
-        """Who holds `secret`. Raises UnauthenticatedError, the same for a missing, unknown, expired or revoked key."""
+        """The holder of `secret`. Raises the same UnauthenticatedError for a missing, unknown, expired or revoked key."""
         if not secret or not secret.startswith(KEY_PREFIX) or len(secret) > _SECRET_LENGTH_MAX or not secret.isascii():
             raise UnauthenticatedError()
         with self._store.read() as connection:
@@ -194,9 +194,9 @@ class Accounts:
         return Actor(key.id, owner.id, owner.kind, frozenset(key.scopes), key.project, key.role)
 
     def ensure_operator(self) -> str | None:
-        """On an empty system, create the operator and return its first secret; afterwards None.
+        """On an empty system, create the operator and return its first secret. Afterward, returns None.
 
-        Several control planes may start at once on one database: one of them gets the secret.
+        If several control planes start at once on one database, one of them gets the secret.
         """
         now = self._store.clock.now()
         fresh = Organization(new_id("org"), OPERATOR_NAME, "operator", "USD", "UTC", "active", now)
@@ -216,7 +216,8 @@ class Accounts:
 
 
 def reseal_keys(store: Store, sealing: Sealing) -> int:
-    """Seal what keys sign with by the present key; how many were not. Raises SealingKeyError where one can't be opened."""
+    """Encrypt the signing secrets of keys with the current sealing key. Returns how many were not. Raises SealingKeyError if
+    one can't be decrypted."""
 
     def write(connection: Connection) -> int:
         old = [item for item in sql.signing_secrets(connection) if not sealing.is_current(item[1])]

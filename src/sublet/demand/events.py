@@ -1,4 +1,4 @@
-"""What demand tells of in the outbox."""
+"""Events of demand in the outbox."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sublet.store.events import declare
 
 @dataclass(frozen=True, slots=True)
 class FeedSilent:
-    """A pool whose own demand is not known any more since `last_sample_at`; nothing of it is sold meanwhile."""
+    """A pool whose own demand has been unknown since `last_sample_at`. Nothing of it is sold meanwhile."""
 
     pool: str
     name: str

@@ -1,4 +1,4 @@
-"""History that came in as a file: what each import wrote over, so that a wrong one can be taken out again."""
+"""Imports of history from files. Each stores what it overwrites, so that it can be undone."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ IMPORTS_MAX = 200
 
 @dataclass(frozen=True, slots=True)
 class Import:
-    """One import of `samples` rows that lie between `first_at` and `last_at`."""
+    """One import of `samples` rows between `first_at` and `last_at`."""
 
     id: str
     pool_id: str
@@ -51,7 +51,7 @@ class Import:
 
 
 def refuse_another_pools(series: Series, accelerators: int) -> None:
-    """Refuse a file whose demand or capacity is usually far above what the pool has. Raises InvalidInputError."""
+    """Refuse a file whose demand or capacity is usually far above the pool's capacity. Raises InvalidInputError."""
     if len(series) == 0 or accelerators < 1:
         return
     usual = {"in_use": float(np.median(series.in_use)), "capacity": float(np.median(series.capacity))}
@@ -65,7 +65,7 @@ def refuse_another_pools(series: Series, accelerators: int) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """How far the imports of a pool have come: the newest one, its last sample so far, and when one was last undone."""
+    """The state of a pool's imports: the newest one, its last sample so far, and when one was last undone."""
 
     newest: str | None = None
     written: datetime | None = None
@@ -73,7 +73,7 @@ class Mark:
 
 
 def begin(connection: Connection, new: Import) -> None:
-    """Note an import before its first sample is written."""
+    """Record an import before its first sample is written."""
     table = demand_imports
     connection.execute(
         insert(table).values(
@@ -94,7 +94,7 @@ def begin(connection: Connection, new: Import) -> None:
 
 
 def note(connection: Connection, import_id: str, part: Series) -> None:
-    """Remember what stands where `part` is about to be written, and what will stand there then."""
+    """Store the samples that `part` is about to replace, and those that replace them."""
     last = from_micros(int(part.times_us[-1]) + 1)
     before = samples_between(connection, part.pool, part.start, last)
     columns = ("capacity", "in_use", "pending")
@@ -119,7 +119,7 @@ def note(connection: Connection, import_id: str, part: Series) -> None:
 
 
 def undo(connection: Connection, found: Import, now: datetime) -> int:
-    """Put back what the import wrote over, where nothing was written since; how many samples that were."""
+    """Restore the samples that the import replaced, unless they were written again since. Returns how many."""
     table, kept = demand_samples, demand_import_samples
     same = and_(
         table.c.pool_id == found.pool_id,
@@ -162,7 +162,7 @@ def one(connection: Connection, import_id: str) -> Import | None:
 
 
 def page_of(connection: Connection, pool_id: str, wanted: PageRequest) -> Page[Import]:
-    """A page of a pool's imports, the newest first."""
+    """A page of a pool's imports, newest first."""
     return IMPORTS.read(connection, select(demand_imports).where(demand_imports.c.pool_id == pool_id), wanted).map(
         _import
     )

@@ -1,4 +1,4 @@
-"""What the owner needs: observed use of a pool over time, and the claims that no forecast can see."""
+"""The model of the owner's demand: samples of a pool over time, and claims that no forecast can know."""
 
 from __future__ import annotations
 
@@ -29,10 +29,8 @@ TALLY_PARTS = 1_000
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One observation of a pool. `in_use` is the owner's own demand and may exceed `capacity`: work queues.
-
-    What Sublet's tenants use is not in it. `pending` counts accelerators that queued work waits for.
-    """
+    """One observation of a pool. `in_use` is the owner's own demand, without Sublet's tenants. It may exceed `capacity` if
+    work queues. `pending` counts the accelerators that queued work waits for."""
 
     time: datetime
     capacity: float
@@ -52,8 +50,8 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """The owner's announcement that a team needs `count` accelerators over `window`, whatever the forecast says; it may wait
-    `patience_s` seconds for them. `team` is the id of the organization that announced it."""
+    """A claim of a team for `count` accelerators over `window`, regardless of the forecast. It may wait `patience_s` seconds
+    for them. `team` is the id of its organization."""
 
     id: str
     pool_id: str
@@ -67,7 +65,7 @@ class Claim:
 
     @property
     def needed(self) -> Window:
-        """When it is needed at the latest: the team lets it begin, and end, up to `patience_s` later."""
+        """The latest window of the claim: it may begin, and end, up to `patience_s` later."""
         late = timedelta(seconds=self.patience_s)
         return Window(self.window.start + late, self.window.end + late) if self.patience_s else self.window
 
@@ -88,7 +86,7 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """What was noticed while a series was read; nothing in it was repaired without being counted here."""
+    """Irregularities in a series. Every repair is counted here."""
 
     rows: int = 0
     duplicates: int = 0
@@ -103,7 +101,7 @@ class Findings:
         return {name: getattr(self, name) for name in self.__slots__}
 
     def sentences(self) -> list[str]:
-        """One sentence for each finding that is not nothing, for people."""
+        """One sentence for each finding, for people."""
         told = {
             "duplicates": (
                 "1 row repeats another row and was",

@@ -1,4 +1,4 @@
-"""Keep what was observed and what was announced, and hand it out as a series."""
+"""Stores samples and claims, and returns them as a series."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ CLAIM_AHEAD = timedelta(days=3660)
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """What became of the samples that were handed in."""
+    """The result of recording samples."""
 
     pool_id: str
     taken: int
@@ -81,18 +81,18 @@ class Demand:
 
     @property
     def clock(self) -> Clock:
-        """What tells the present here."""
+        """The clock."""
         return self._store.clock
 
     @property
     def kept(self) -> timedelta:
-        """Samples no older than this, counted from the newest, are never dropped."""
+        """Samples up to this age, counted from the newest one, are never deleted."""
         return self._history
 
     def record_samples(self, pool_id: str, samples: Sequence[Sample]) -> Recorded:
-        """Keep `samples` of the pool. Taking the same ones again changes nothing.
+        """Store samples of the pool. Storing the same ones again changes nothing.
 
-        Raises InvalidInputError for a sample from the future (a clock that runs ahead would hide real demand).
+        Raises InvalidInputError for a sample from the future (a clock that is ahead would hide real demand).
         """
         if len(samples) > SAMPLES_PER_WRITE_MAX:
             raise InvalidInputError(f"{len(samples)} samples were sent at once; send at most {SAMPLES_PER_WRITE_MAX}")
@@ -136,12 +136,12 @@ class Demand:
         return self._keep(series, checked_line(source, "source", REASON_CHARACTERS_MAX))
 
     def import_page(self, pool_id: str, wanted: PageRequest) -> Page[Import]:
-        """A page of the imports of a pool, the newest first."""
+        """A page of the imports of a pool, newest first."""
         with self._store.read() as connection:
             return imports.page_of(connection, pool_id, wanted)
 
     def undo_import(self, import_id: str) -> Import:
-        """Put back what an import wrote over, where nothing was written since; saying so twice is harmless.
+        """Restore the samples that an import replaced, unless they were written again since. Idempotent.
 
         Raises NotFoundError.
         """
@@ -224,8 +224,8 @@ class Demand:
         patience_s: int = 0,
         team: str = "",
     ) -> Claim:
-        """Announce that the owner needs `count` accelerators over `window`, which ends within ten years, and may wait
-        `patience_s` seconds for them. `team` is the id of the organization that asks.
+        """Claim `count` accelerators for the owner over `window`, which ends within ten years. The claim may wait `patience_s`
+        seconds for them. `team` is the id of the claiming organization.
 
         Raises InvalidInputError.
         """
@@ -265,7 +265,7 @@ class Demand:
             return sql.claims_between(reading, pool_id, window, True, CLAIMS_MAX)
 
     def claim_page(self, pool_id: str | None, wanted: PageRequest) -> Page[Claim]:
-        """A page of the standing claims that are not over, the oldest first, of one pool where it is given."""
+        """A page of the claims that are not over, oldest first, of one pool if it is given."""
         with self._store.read() as connection:
             return sql.claim_page(connection, pool_id, self._ahead(), wanted)
 
@@ -278,7 +278,7 @@ class Demand:
         return found
 
     def withdraw_claim(self, claim_id: str) -> Claim:
-        """The team no longer needs it; saying so twice is harmless. Raises NotFoundError."""
+        """Withdraw a claim. Idempotent. Raises NotFoundError."""
         self.claim(claim_id)
         now = self._store.clock.now()
 
@@ -289,7 +289,7 @@ class Demand:
         return self.claim(claim_id)
 
     def _refuse_future(self, series: Series, what: str) -> None:
-        """Samples from the future would hide real demand, and age out all that is known of it."""
+        """Refuse samples from the future, which would hide real demand and expire everything that is known of it."""
         latest = from_micros(int(series.times_us[-1])) if len(series) else self._store.clock.now()
         if latest > self._store.clock.now() + timedelta(seconds=AHEAD_OF_CLOCK_S_MAX):
             raise InvalidInputError(

@@ -1,4 +1,4 @@
-"""Finds what this machine has: NVIDIA GPUs by NVML, else CPU cores as accelerators of generation `cpu`."""
+"""Discovers this machine's accelerators: NVIDIA GPUs by NVML, or else CPU cores as accelerators of the generation `cpu`."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ understated."""
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What discovery saw: a generation, the devices, and watts each with where that figure comes from."""
+    """The result of discovery: a generation, the devices, and the watts of each with their source."""
 
     generation: str
     devices: tuple[str, ...]
@@ -39,10 +39,10 @@ _gpus_seen: set[str] = set()
 
 
 def discover() -> Found:
-    """GPUs where NVML names some, else the cores that this process may run on.
+    """GPUs if NVML reports any, or else the cores that this process may use.
 
-    Raises UnavailableError where there are GPUs that can't be read, or can't be found any more: a driver that fails for
-    a moment must not turn a pool of GPUs into one of cores.
+    Raises UnavailableError if there are GPUs that can't be read, or that can't be found any more: a driver that fails for a
+    moment must not turn a pool of GPUs into a pool of cores.
     """
     found = _gpus()
     if found is not None:
@@ -57,7 +57,7 @@ def discover() -> Found:
 
 
 def site_name() -> str:
-    """The host's name, as the site where the settings give none."""
+    """The host's name, which is the site if the settings name none."""
     return socket.gethostname() or "local"
 
 
@@ -111,7 +111,7 @@ def _gpu(nvml: Any, index: int) -> _Gpu:
 
 
 def _one_generation(seen: list[_Gpu]) -> Found:
-    """The generation with the most accelerators: those of a pool are interchangeable, so others can't be in it."""
+    """The generation with the most accelerators. The accelerators of a pool are interchangeable, so it can't contain others."""
     (generation, _), *others = Counter(gpu.generation for gpu in seen).most_common()
     for other, count in others:
         log.info("gpus_left_out", generation=other, count=count, reason=f"the pool is of generation {generation}")

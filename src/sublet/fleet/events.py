@@ -1,4 +1,4 @@
-"""What the fleet tells of in the outbox: all of it to the operator."""
+"""Events of the fleet in the outbox, all for the operator."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sublet.values.clock import format_time, parse_time
 
 @dataclass(frozen=True, slots=True)
 class CapacityLost:
-    """A pool that has `lost` accelerators fewer than before, and `in_service` left."""
+    """A pool that lost `lost` accelerators and has `in_service` left."""
 
     pool: str
     name: str
@@ -27,7 +27,7 @@ class CapacityLost:
 
 @dataclass(frozen=True, slots=True)
 class MaintenanceAnnounced:
-    """Maintenance of a pool, by the settings or as the operator planned it."""
+    """Maintenance of a pool, from the settings or scheduled by the operator."""
 
     pool: str
     name: str
@@ -69,7 +69,7 @@ def record_loss(
 def record_maintenance(
     connection: Connection, pool_id: str, spec: PoolSpec, before: Mapping[str, Any], now: datetime
 ) -> None:
-    """Tell of each window of maintenance that is not over and was not stated `before`, once."""
+    """Record each maintenance window that is not over and was not stated `before`, once."""
     known = list(before.get("maintenance", ()))
     for item in spec.stated.get("maintenance", ()):
         if item in known:
@@ -83,7 +83,7 @@ def record_maintenance(
 
 @dataclass(frozen=True, slots=True)
 class LoopStuck:
-    """A loop of a control plane that has not ended a round since `since`, or fails again and again."""
+    """A loop of a control plane that has not completed a round since `since`, or fails repeatedly."""
 
     loop: str
     node: str
@@ -94,7 +94,7 @@ class LoopStuck:
 
 @dataclass(frozen=True, slots=True)
 class NodeUnreachable:
-    """A node that gives no sign of life since `seen_at`."""
+    """A node without a heartbeat since `seen_at`."""
 
     node: str
     name: str

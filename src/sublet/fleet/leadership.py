@@ -1,8 +1,8 @@
-"""Which control plane leads what, where several serve one database.
+"""Elects the leader of each task if several control planes serve one database.
 
-A leader says every second that it lives, by a number that grows. A candidate that has watched the number stand still for
-STANDSTILL_S seconds of its own time takes over: no two machines' clocks are ever compared. A leader that could not say so
-for HELD_S seconds stops by itself, before anybody may have taken over.
+A leader increments a number every second. A candidate that has seen the same number for STANDSTILL_S seconds of its own time
+takes over, so clocks of different machines are never compared. A leader that could not increment the number for HELD_S seconds
+stops by itself, before anybody can have taken over.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ class Leads(Protocol):
         ...
 
     def claim(self, name: str) -> bool:
-        """Make sure in the database that it still does, right before something is done once and for all."""
+        """Confirm in the database that this process still leads, right before an irreversible operation."""
         ...
 
     def stand(self, names: Iterable[str]) -> None:
-        """Say that this process lives, and lead of `names` what nobody else does. To be called every STAND_INTERVAL_S."""
+        """Send a heartbeat, and lead those of `names` that have no leader. Call it every STAND_INTERVAL_S."""
         ...
 
     def resign(self) -> None:
-        """Lead nothing any more: others need not wait."""
+        """Stop leading, so that others need not wait."""
         ...
 
 
@@ -61,12 +61,12 @@ class Alone:
 
 
 class Leadership:
-    """One candidate among several. It leads nothing before it first stood."""
+    """One candidate among several. It leads nothing before its first `stand`."""
 
     def __init__(
         self, store: Store, node_id: Callable[[], str | None], monotonic: Callable[[], float] = time.monotonic
     ) -> None:
-        """`node_id` names the node whose control plane this is. A former one of the same node is known to be dead."""
+        """`node_id` is the node of this control plane. An earlier control plane of the same node is known to be gone."""
         self._store = store
         self._node_id = node_id
         self._monotonic = monotonic
@@ -88,7 +88,7 @@ class Leadership:
         return self._store.write(lambda connection: sql.beat_leader(connection, name, self._holder, token))
 
     def stand(self, names: Iterable[str]) -> None:
-        """Raises what the database raises; what is led then runs out by itself."""
+        """Raises the errors of the database. What this process leads then expires by itself."""
         begun = self._monotonic()
         wanted = sorted(set(names))
         node_id = self._node_id() or ""

@@ -1,4 +1,4 @@
-"""What is owned: pools of interchangeable accelerators."""
+"""The model of the fleet: pools of interchangeable accelerators."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ REASON_MAX = 500
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """One accelerator. `device` says what it is on its node: `cpu:K` (core K) or `nvidia:K` (device file K)."""
+    """One accelerator. `device` identifies it on its node: `cpu:K` (core K) or `nvidia:K` (device file K)."""
 
     id: str
     pool_id: str
@@ -32,7 +32,7 @@ class Unit:
 
 @dataclass(frozen=True, slots=True)
 class Pool:
-    """Interchangeable accelerators at one site. `watts` is per accelerator at IT level; `watts_source` says from where."""
+    """Interchangeable accelerators at one site. `watts` is per accelerator at IT level, and `watts_source` is its source."""
 
     id: str
     name: str
@@ -56,7 +56,7 @@ class Pool:
 
     @property
     def on_one_node(self) -> bool:
-        """Whether only the machine that it is part of can act on it; any control plane can on others."""
+        """Whether only the pool's own machine can act on it. Any control plane can act on other pools."""
         return self.backend == "local"
 
     def capacity(self, at: datetime) -> int:
@@ -86,7 +86,7 @@ class Pool:
 
 @dataclass(frozen=True, slots=True)
 class PoolSpec:
-    """A pool as discovered or as the settings state it, before it has an id."""
+    """A pool as discovered or as defined in the settings, before it has an id."""
 
     name: str
     site: str

@@ -1,4 +1,4 @@
-"""Nodes, the processes on them, and who leads what."""
+"""The model of nodes, their processes, and leaders."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ UNREACHABLE_S = 20.0
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A machine with a data directory. `seen_at` is its control plane's last sign of life, None before the first."""
+    """A machine with a data directory. `seen_at` is the last heartbeat of its control plane, or None."""
 
     id: str
     name: str
@@ -24,7 +24,7 @@ class Node:
     pool_ids: tuple[str, ...] = ()
 
     def reachable(self, now: datetime) -> bool:
-        """Whether its control plane gave a sign of life lately."""
+        """Whether its control plane sent a heartbeat lately."""
         return self.seen_at is not None and (now - self.seen_at).total_seconds() <= UNREACHABLE_S
 
     def as_dict(self, now: datetime) -> dict[str, Any]:
@@ -41,8 +41,8 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Leader:
-    """Who leads `name`. `token` grows with every change of the leader, `beat` with every sign of life. `holder` is empty where
-    the last one stepped down."""
+    """The leader of `name`. `token` increases with every change of the leader, `beat` with every heartbeat. `holder` is empty
+    if the last leader resigned."""
 
     name: str
     holder: str

@@ -16,7 +16,7 @@ NODES = Listing("nodes", (nodes.c.created_at, nodes.c.id))
 
 
 def node_page(connection: Connection, wanted: PageRequest) -> Page[Node]:
-    """Nodes with the ids of their pools, the oldest first."""
+    """Nodes with the ids of their pools, oldest first."""
     found = NODES.read(connection, select(nodes), wanted)
     stated: dict[str, list[str]] = {}
     of_page = pool_nodes.c.node_id.in_([row.id for row in found.items])
@@ -39,7 +39,7 @@ def all_nodes(connection: Connection) -> list[Node]:
 
 
 def save_node(connection: Connection, node_id: str, name: str, version: str, now: datetime) -> None:
-    """Make the node known, or say what its name and version are now."""
+    """Store the node, or its new name and version."""
     done = connection.execute(update(nodes).where(nodes.c.id == node_id).values(name=name, version=version))
     if not done.rowcount:
         connection.execute(insert(nodes).values(id=node_id, name=name, version=version, created_at=now, seen_at=None))
@@ -57,7 +57,7 @@ def delete_node(connection: Connection, node_id: str) -> None:
 
 
 def nodes_of_pools(connection: Connection) -> dict[str, frozenset[str]]:
-    """By pool, the nodes that state it; pools that none does are left out."""
+    """The nodes of each pool. Pools without a node are left out."""
     found: dict[str, set[str]] = {}
     for row in connection.execute(select(pool_nodes)):
         found.setdefault(row.pool_id, set()).add(row.node_id)
@@ -65,7 +65,7 @@ def nodes_of_pools(connection: Connection) -> dict[str, frozenset[str]]:
 
 
 def set_pools(connection: Connection, node_id: str, pool_ids: Iterable[str]) -> None:
-    """From now on the node states these pools and no others."""
+    """Set the pools of the node."""
     wanted = set(pool_ids)
     found = connection.execute(select(pool_nodes.c.pool_id).where(pool_nodes.c.node_id == node_id)).scalars()
     known = set(found)
@@ -76,7 +76,7 @@ def set_pools(connection: Connection, node_id: str, pool_ids: Iterable[str]) -> 
 
 
 def last_seen(connection: Connection, pool_id: str) -> datetime | None:
-    """When a node that states the pool last gave a sign of life; None where none ever did."""
+    """The last heartbeat of a node of the pool, or None."""
     query = select(func.max(nodes.c.seen_at)).join(pool_nodes, pool_nodes.c.node_id == nodes.c.id)
     found: datetime | None = connection.execute(query.where(pool_nodes.c.pool_id == pool_id)).scalar_one()
     return found
@@ -108,7 +108,7 @@ def replace_leader(connection: Connection, leader: Leader, now: datetime) -> Non
 
 
 def beat_leader(connection: Connection, name: str, holder: str, token: int) -> bool:
-    """A sign of life, and proof that the lead is still held: False where another leads by now."""
+    """Send a heartbeat as the leader. Returns False if another process leads by now."""
     done = connection.execute(
         update(leaders)
         .where(leaders.c.name == name, leaders.c.holder == holder, leaders.c.token == token)
@@ -118,7 +118,7 @@ def beat_leader(connection: Connection, name: str, holder: str, token: int) -> b
 
 
 def free_leader(connection: Connection, name: str, holder: str) -> None:
-    """Nobody leads: the next candidate need not wait. The row stays, so that tokens go on growing."""
+    """Resign, so that the next candidate need not wait. The row is kept so that tokens keep increasing."""
     connection.execute(
         update(leaders).where(leaders.c.name == name, leaders.c.holder == holder).values(holder="", node_id="")
     )

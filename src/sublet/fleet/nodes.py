@@ -1,4 +1,4 @@
-"""The nodes: which machine this is, what serves the database, and who still gives a sign of life."""
+"""The nodes: the identity of this machine, the machines that serve the database, and their heartbeats."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class NodeReachableError(ConflictError):
 
 
 def node_id_in(data_dir: Path) -> str | None:
-    """The id of the node whose data directory this is; None where it never served."""
+    """The id of the node with this data directory, or None if it has never served."""
     try:
         found = (data_dir / NODE_FILE).read_text().strip()
     except OSError:
@@ -53,7 +53,7 @@ def node_id_in(data_dir: Path) -> str | None:
 
 
 def own_node_id(data_dir: Path) -> str:
-    """The same; made where there is none yet. Raises OSError where it can't be written."""
+    """The id of the node with this data directory, created if there is none yet. Raises OSError if it can't be written."""
     found = node_id_in(data_dir)
     if found is not None:
         return found
@@ -109,7 +109,7 @@ class Nodes:
             return sql.all_nodes(connection)
 
     def page(self, wanted: PageRequest) -> Page[Node]:
-        """A page of them, the oldest first."""
+        """A page of nodes, oldest first."""
         with self._store.read() as connection:
             return sql.node_page(connection, wanted)
 
@@ -149,7 +149,7 @@ class Nodes:
 
 
 class Presence:
-    """Says every few seconds that a process of a node serves the database."""
+    """Sends a heartbeat of a node's process every few seconds."""
 
     def __init__(self, store: Store, node_id: str, name: str, kind: str) -> None:
         now = store.clock.now()
@@ -160,7 +160,7 @@ class Presence:
         self._thread = threading.Thread(target=self._run, name="presence", daemon=True)
 
     def start(self) -> None:
-        """Say so once, then go on by itself. Raises what the database raises."""
+        """Send a heartbeat, then continue in the background. Raises the errors of the database."""
         self.beat()
         self._thread.start()
 
@@ -181,7 +181,7 @@ class Presence:
         self._store.write(write)
 
     def stop(self) -> None:
-        """The process ends in order: nobody need wait until it is taken for gone."""
+        """End in order, so that nobody has to wait until the process counts as gone."""
         self._stopped.set()
         if self._thread.is_alive():
             self._thread.join(BEAT_S)

@@ -1,4 +1,4 @@
-"""Keep the books of what is owned in step with what the settings and the machine say."""
+"""Keeps the pools in the database in step with the settings and the machine."""
 
 from __future__ import annotations
 
@@ -64,12 +64,12 @@ class Fleet:
             return sql.unit_page(connection, pool_id, wanted)
 
     def sync(self, specs: Iterable[PoolSpec], node_id: str | None = None) -> list[Pool]:
-        """Make the books say what `specs` say: new pools come online, changed ones change, missing ones go offline.
+        """Apply `specs` to the database: new pools come online, changed ones change, missing ones go offline.
 
-        `node_id` is the node whose settings say so. Pools that other nodes state are theirs: what this one does not name is
-        not missing while another does. A unit that is no longer there goes out of service, never away: a lease may still hold
-        it. Raises InvalidInputError for two pools of one name or a pool of no accelerators, and PoolElsewhereError for a
-        pool of another machine.
+        `node_id` is the node whose settings contain them. A pool of other nodes is not missing just because this node does not
+        name it. A missing unit goes out of service but is never deleted, because a lease may still hold it. Raises
+        InvalidInputError for two pools with one name or a pool without accelerators, and PoolElsewhereError for a pool of another
+        machine.
         """
         wanted = {spec.name: spec for spec in _checked(specs)}
         now = self._store.clock.now()
@@ -111,7 +111,7 @@ class Fleet:
     def set_service(
         self, unit_id: str, in_service: bool, reason: str | None = None, seen: Condition = ANY_STATE
     ) -> None:
-        """Take an accelerator out of sale, or put it back. Raises NotFoundError, InvalidInputError for such a reason,
+        """Take an accelerator out of service, or return it. Raises NotFoundError, InvalidInputError for an invalid reason, and
         PreconditionFailedError."""
         if reason is not None:
             reason = checked_line(reason, "reason", REASON_MAX, 1)
@@ -134,7 +134,7 @@ class Fleet:
 def _record_losses(
     connection: Connection, before: Mapping[str, Pool], after: Iterable[Pool], now: datetime, reason: str = ""
 ) -> None:
-    """Tell of pools that have fewer accelerators at work than `before`, or went offline."""
+    """Record pools that have fewer working accelerators than `before`, or went offline."""
     for pool in after:
         known = before.get(pool.name)
         if known is None:

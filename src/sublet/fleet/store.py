@@ -42,7 +42,7 @@ def pool_page(connection: Connection, wanted: PageRequest) -> Page[Pool]:
 
 
 def pool_named(connection: Connection, id_or_name: str) -> Pool | None:
-    """The pool of that id, else of that name."""
+    """The pool with that id, or else with that name."""
     wanted = _COUNTED.where(or_(pools.c.id == id_or_name, pools.c.name == id_or_name))
     row = min(connection.execute(wanted), key=lambda found: found.id != id_or_name, default=None)
     return _pool(row, nodes_of_pools(connection)) if row is not None else None
@@ -60,7 +60,7 @@ def unit_page(connection: Connection, pool_id: str, wanted: PageRequest) -> Page
 
 
 def unit_named(connection: Connection, unit_id: str, lock: bool = False) -> Unit | None:
-    """An accelerator; with `lock`, nobody else changes it until the transaction ends."""
+    """An accelerator. With `lock`, nobody else can change it until the transaction ends."""
     query = select(units).where(units.c.id == unit_id)
     row = connection.execute(query.with_for_update() if lock else query).first()
     return None if row is None else _unit(row)
@@ -98,7 +98,8 @@ def set_device(connection: Connection, unit_id: str, device: str) -> None:
 
 
 def set_service(connection: Connection, unit_id: str, in_service: bool, reason: str | None, now: datetime) -> bool:
-    """Take the unit out of sale or put it back; False where there is none. One that is out already keeps since when."""
+    """Take the unit out of service or return it. Returns False if there is no such unit. A unit that is already out keeps its
+    time."""
     out_at = None if in_service else func.coalesce(units.c.out_at, literal(now, Instant()))
     done = connection.execute(
         update(units).where(units.c.id == unit_id).values(in_service=int(in_service), out_reason=reason, out_at=out_at)

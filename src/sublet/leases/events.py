@@ -1,4 +1,4 @@
-"""What leases, quotes and reclaims tell of in the outbox."""
+"""Events of leases, quotes, reclaims and blocks in the outbox."""
 
 from __future__ import annotations
 
@@ -205,7 +205,7 @@ _OVER = {LeaseState.ENDED: ENDED, LeaseState.CANCELED: CANCELED, LeaseState.FAIL
 
 
 def record_change(connection: Connection, lease: Lease, after: LeaseState, reason: str, now: datetime) -> None:
-    """Tell that a lease can or can't be logged in to. Notices and ends are told where they are decided."""
+    """Record that a lease can or can't be logged in to. Notices and ends are recorded where they are decided."""
     kind: EventKind | None = None
     if after is LeaseState.ACTIVE and lease.state is LeaseState.PREPARING:
         kind = READY if lease.active_at is None else RESUMED
@@ -220,7 +220,7 @@ def record_change(connection: Connection, lease: Lease, after: LeaseState, reaso
 
 
 def record_notice(connection: Connection, lease: Lease, now: datetime) -> None:
-    """Tell of the notice that `lease` is under: that it ends, or moves."""
+    """Record the notice of `lease`: that it ends, or moves."""
     assert lease.reclaim_at is not None
     if lease.move is not None:
         moves = MovePlanned(**_lease(lease, OWNER_NEEDS), deadline=lease.reclaim_at, to_pool=lease.move.pool_id)
@@ -237,20 +237,20 @@ def record_notice(connection: Connection, lease: Lease, now: datetime) -> None:
 
 
 def record_transferred(connection: Connection, lease: Lease, now: datetime) -> None:
-    """Tell that `lease` has moved to the pool that it is in."""
+    """Record that `lease` has moved to its current pool."""
     payload = Transferred(**_lease(lease, OWNER_NEEDS), from_pool=lease.moves[-1].from_pool_id)
     MOVED.record(connection, payload, now, organization_id=lease.organization_id)
 
 
 def record_pause_planned(connection: Connection, lease: Lease, now: datetime) -> None:
-    """Tell when `lease`, which has a deadline, is paused."""
+    """Record when `lease`, which has a deadline, is paused."""
     assert lease.reclaim_at is not None
     payload = PausePlanned(**_lease(lease, OWNER_NEEDS), deadline=lease.reclaim_at)
     PAUSE_PLANNED.record(connection, payload, now, organization_id=lease.organization_id)
 
 
 def record_at_risk(connection: Connection, lease: Lease, now: datetime) -> None:
-    """Tell that `lease`, which waits, has little slack left."""
+    """Record that `lease`, which waits, has little slack left."""
     why = f"it has {max(0.0, lease.slack_s(now)) / 60:.0f} minutes of slack left and waits for idle accelerators"
     payload = LeaseChanged(**_lease(lease, why))
     AT_RISK.record(connection, payload, now, organization_id=lease.organization_id, key=(lease.id,))
@@ -262,7 +262,7 @@ def record_withdrawal(connection: Connection, lease: Lease, reason: str, now: da
 
 
 def record_changed(connection: Connection, lease: Lease, reason: str, now: datetime) -> None:
-    """Tell what the tenant has changed of `lease`."""
+    """Record what the tenant has changed in `lease`."""
     CHANGED.record(connection, LeaseChanged(**_lease(lease, reason)), now, organization_id=lease.organization_id)
 
 

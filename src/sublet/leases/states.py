@@ -31,7 +31,7 @@ class LeaseState(StrEnum):
 
     @property
     def served(self) -> bool:
-        """The tenant has been let in and not yet shown out."""
+        """Whether the tenant has access."""
         return self in (LeaseState.ACTIVE, LeaseState.DEGRADED, LeaseState.NOTICE)
 
 
@@ -51,7 +51,7 @@ TRANSITIONS: Mapping[LeaseState, frozenset[LeaseState]] = {
 
 
 class OnFailure(StrEnum):
-    """What becomes of a running lease of which an accelerator fails, as its tenant chose when it asked for the quote."""
+    """What happens to a running lease if an accelerator fails, as its tenant chose in the quote."""
 
     REPLACE = "replace"
     SHRINK = "shrink"
@@ -59,8 +59,8 @@ class OnFailure(StrEnum):
 
 
 class OnReclaim(StrEnum):
-    """What becomes of a lease that the owner takes back, as its tenant chose when it asked for the quote: it ends, or it goes on in
-    another pool of the same generation where one has room."""
+    """What happens to a lease that the owner reclaims, as its tenant chose in the quote: it ends, or it moves to another pool
+    of the same generation with enough capacity."""
 
     END = "end"
     MOVE = "move"
