@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from datetime import datetime, timedelta
@@ -78,6 +79,10 @@ LETTERS_INTERVAL_S = 2.0
 WATCHING_INTERVAL_S = 10.0
 RECORD_INTERVAL_S = 1.0
 RECORD_BUDGET_S = 0.3
+WARM_INTERVAL_S = 1.0
+WARM_BUDGET_S = 0.3
+WARM_AGAIN_S = 60.0
+"""How often a pool is looked at again: an import makes it learn again."""
 """A third of one core at most goes into what the shadow still has to live through: until then nothing is sold that can't be taken
 back. Once it is there, an hour takes milliseconds."""
 NIGHTLY_S = 24 * 3600
@@ -101,6 +106,7 @@ class ControlPlane:
         self._lock = threading.Lock()
         self._plans: list[Plan] = []
         self._record_turn = 0
+        self._warm_at: dict[str, datetime] = {}
         self._samplers: dict[str, LocalSampler] = {}
         self._pushed_at: dict[str, datetime] = {}
         self._collecting = Collecting(system)
@@ -118,6 +124,7 @@ class ControlPlane:
             self._led("rating", RATING_INTERVAL_S, self._rate),
             self._led("bookkeeping", BOOKKEEPING_INTERVAL_S, self._keep_books),
             self._led("months", MONTHS_INTERVAL_S, self._close_months),
+            Loop("warming", WARM_INTERVAL_S, self._warm, clock),
             self._led("record", RECORD_INTERVAL_S, self._record),
             self._led("outbox", OUTBOX_INTERVAL_S, self._telling.round),
             self._led("letters", LETTERS_INTERVAL_S, self._send_letters),
@@ -265,6 +272,22 @@ class ControlPlane:
             self._record_turn = (self._record_turn + 1) % len(pools)
             first = self._record_turn
             self.system.record.advance([*pools[first:], *pools[:first]], RECORD_BUDGET_S)
+
+    def _warm(self) -> None:
+        """Learn what forecasts stand on before the first quote after a start or an import needs it; within a budget, so that
+        requests that come meanwhile are answered."""
+        now, until = self.system.clock.now(), time.monotonic() + WARM_BUDGET_S
+        online = {pool.id for pool in self.system.fleet.pools() if pool.offline_at is None}
+        self._warm_at = {
+            pool_id: at
+            for pool_id, at in self._warm_at.items()
+            if pool_id in online and (now - at).total_seconds() < WARM_AGAIN_S
+        }
+        for pool_id in sorted(online - set(self._warm_at)):
+            left_s = until - time.monotonic()
+            if left_s <= 0 or not self.system.surplus.warm(pool_id, left_s):
+                return
+            self._warm_at[pool_id] = now
 
     def _remember(self, plan: Plan) -> None:
         with self._lock:

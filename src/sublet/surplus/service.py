@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+import time
 from collections.abc import Iterable, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
@@ -39,13 +40,16 @@ from sublet.surplus.ports import Book, Earned, Facts, Free, Orders
 from sublet.surplus.rule import ladder as rule
 from sublet.surplus.rule.blocks import at_least, beyond_forecasts, chosen, guaranteed, rooms
 from sublet.surplus.rule.earned import as_dict
-from sublet.surplus.rule.memory import Hours, KeptOff, Learned, Memory, nothing_kept
+from sublet.surplus.rule.memory import LIVED_LENGTHS, Hours, KeptOff, Learned, Memory, nothing_kept
 from sublet.surplus.rule.seller import REGIME_RATIO
 from sublet.surplus.rule.view import View, claims_met
 from sublet.values.clock import Clock, as_utc, format_time, from_micros, to_micros
 from sublet.values.errors import InvalidInputError
 from sublet.values.service_classes import WINDOW_S_MAX, ServiceClass, UnknownClassError
 from sublet.values.windows import Window
+
+WARM_HOURS = 24
+"""Hours that are learned at once: anyone who asks meanwhile waits for no more."""
 
 FINE_STEP_S_MAX = 300
 FINE_HISTORY = timedelta(days=7)
@@ -284,6 +288,23 @@ class Surplus:
             if block is not None:
                 return Sold(count, IN_BLOCK, window, block.id)
         return Sold(count, policy.name, window)
+
+    def warm(self, pool_id: str, budget_s: float) -> bool:
+        """Learn in `budget_s` seconds what the next promise of the pool would have to learn first; whether nothing is left. No answer
+        depends on it, only how soon it comes."""
+        until = time.monotonic() + budget_s
+        with self._demand.read() as connection:
+            facts = self._facts(pool_id, connection)
+            hours = self._memory.recall(facts.pool_id, self._clock.now(), connection).hours
+        windows = [window for policy in self.ladder_classes if policy.sell for window in policy.windows_s]
+        for length in LIVED_LENGTHS:
+            # A window that begins within an hour reaches one hour further.
+            if length * HOUR_S > max(windows, default=0) + HOUR_S:
+                break
+            while hours.catch_up(length, WARM_HOURS):
+                if time.monotonic() >= until:
+                    return False
+        return True
 
     def remembering(self) -> Surplus:
         """The same surplus for many questions inside one transaction that sells nothing. It reads each pool only once."""

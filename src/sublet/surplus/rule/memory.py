@@ -191,6 +191,17 @@ class Hours:
                         method.prepare(self.t + 1, length)
         return seller
 
+    def catch_up(self, slots: int, hours_max: int) -> int:
+        """Let the seller for promises of `slots` hours live through at most `hours_max` of the hours that it has not; how many are
+        left. A promise would have it live through all of them at once."""
+        with self.shared.learning:
+            seller = self._seller(_length(slots))
+            due = min(self.t - 1, self.seen)
+            if seller.next >= due or not seller.hopeful(self.in_use, self.t):
+                return 0
+            seller.learn(self.in_use, self.capacity, min(due, seller.next + hours_max))
+            return due - seller.next
+
     def as_state(self) -> dict[str, Any]:
         """What the sellers learned, and a mark of the samples that they learned it from."""
         with self.shared.learning:
