@@ -77,12 +77,12 @@ BOOKKEEPING_INTERVAL_S = 60.0
 OUTBOX_INTERVAL_S = 0.5
 LETTERS_INTERVAL_S = 2.0
 WATCHING_INTERVAL_S = 10.0
-RECORD_INTERVAL_S = 1.0
-RECORD_BUDGET_S = 0.3
 WARM_INTERVAL_S = 1.0
 WARM_BUDGET_S = 0.3
 WARM_AGAIN_S = 60.0
 """How often a pool is looked at again: an import makes it learn again."""
+RECORD_INTERVAL_S = 1.0
+RECORD_BUDGET_S = 0.3
 """A third of one core at most goes into what the shadow still has to live through: until then nothing is sold that can't be taken
 back. Once it is there, an hour takes milliseconds."""
 NIGHTLY_S = 24 * 3600
