@@ -1,5 +1,5 @@
-"""Demand that is measured elsewhere: for each pool whose settings name a feed, or whose engine knows the owner's queue, its samples
-are brought in."""
+"""Collects demand that is measured elsewhere, for each pool whose settings name a feed or whose engine knows the owner's
+queue."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ log = structlog.get_logger(__name__)
 
 
 class Collecting:
-    """The feeds of all pools. One that fails does not keep the others from theirs."""
+    """The feeds of all pools. A feed that fails does not affect the others."""
 
     def __init__(self, system: Sublet) -> None:
-        """Raises InvalidInputError where the settings name a kind of feed that there is not."""
+        """Raises InvalidInputError if the settings name an unknown kind of feed."""
         self._system = system
         self._fed = {pool.name: pool.fed_by for pool in system.settings.pools if pool.fed_by is not None}
         for name, _, _ in self._fed.values():
@@ -29,11 +29,11 @@ class Collecting:
         self._engines = Engines(system)
 
     def feeds(self, pool_name: str) -> bool:
-        """Whether that pool's demand is measured elsewhere, so that this machine's own load is not it."""
+        """Whether that pool's demand is measured elsewhere, so that this machine's own load does not count."""
         return pool_name in self._fed
 
     def round(self) -> None:
-        """Bring what is new of every pool that this process acts on. Raises the first error after all had their turn."""
+        """Collect new samples of every pool that this process acts on. Raises the first error after all pools had their turn."""
         with self._system.store.read() as connection:
             mine = self._system.reach.pools(connection)
         errors: list[SubletError] = []

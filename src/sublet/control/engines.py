@@ -1,4 +1,4 @@
-"""The owner's jobs, as the engines of pools tell them: a sample of demand, and what runs and waits in the hours ahead."""
+"""The owner's jobs, as reported by the engines of pools: a sample of demand, and the jobs that run and wait."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Engines:
         self._asked: dict[str, datetime] = {}
 
     def collect(self, pool: Pool) -> bool:
-        """Ask the pool's engine, at most once in STEP; whether it told of its demand. Raises BackendFailedError."""
+        """Query the pool's engine, at most once in STEP. Returns whether it reported demand. Raises BackendFailedError."""
         backend, now = self._system.backends.get(pool.backend), self._system.clock.now()
         asked = self._asked.get(pool.id)
         if backend is None or (asked is not None and asked <= now < asked + STEP):

@@ -1,4 +1,4 @@
-"""The loops that never end: each does its round, and a round that fails is logged, counted, and tried again."""
+"""The loops of the control plane. A round that fails is logged, counted, and retried."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ BACKOFF_S_MAX = 30.0
 
 @dataclass
 class Loop:
-    """`round` is called every `interval_s` seconds on a thread of its own."""
+    """Calls `round` every `interval_s` seconds in a thread of its own."""
 
     name: str
     interval_s: float
@@ -53,7 +53,7 @@ class Loop:
             self._thread.join(timeout_s)
 
     def once(self) -> bool:
-        """One round; True where it went well. Whatever it raises is logged and counted, never passed on."""
+        """Run one round. Returns whether it succeeded. Errors are logged and counted, never raised."""
         started = time.monotonic()
         try:
             self.round()

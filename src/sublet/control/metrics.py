@@ -1,4 +1,4 @@
-"""Figures of the control plane for Prometheus: its loops, who leads, the books, the nodes, and how fast the API answers."""
+"""Metrics of the control plane for Prometheus: loops, leaders, the books, nodes, and API latency."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class Requests:
 
 
 class ControlMetrics:
-    """Everything that `GET /metrics` tells. Nothing in it names a customer."""
+    """The metrics of `GET /metrics`. None of them names a customer."""
 
     def __init__(self, system: Sublet, loops: list[Loop], requests: Requests) -> None:
         self._system = system
@@ -75,7 +75,7 @@ class ControlMetrics:
         self._registry.register(self)
 
     def exposition(self) -> bytes:
-        """Raises what the database raises."""
+        """The metrics as text. Raises the errors of the database."""
         return generate_latest(self._registry)
 
     def collect(self) -> Iterator[Metric]:

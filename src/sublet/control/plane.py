@@ -98,7 +98,7 @@ PUSHED_S = 60.0
 
 
 class ControlPlane:
-    """The loops and what they last did."""
+    """The loops and their latest results."""
 
     def __init__(self, system: Sublet) -> None:
         self.system = system
@@ -138,7 +138,7 @@ class ControlPlane:
             self.loops.insert(0, Loop("leadership", STAND_INTERVAL_S, self._stand, clock))
 
     def start(self) -> None:
-        """Look at the machine once, repair what a crash left, then start the loops. Raises what the first look raises."""
+        """Check the machine once, repair what a crash left behind, then start the loops. Raises the errors of the first check."""
         self._stand()
         self.system.sync_fleet()
         # What was just written down may be led as well.
@@ -147,7 +147,7 @@ class ControlPlane:
             loop.start()
 
     def stop(self) -> None:
-        """End the loops, and let another control plane lead at once."""
+        """End the loops, and resign as the leader so that another control plane can take over at once."""
         for loop in self.loops:
             loop.stop()
         self._telling.stop()

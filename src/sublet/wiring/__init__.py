@@ -1,1 +1,1 @@
-"""Puts the parts together: what a domain needs of another is handed to it here."""
+"""Wires the domains together: provides each with what it needs from the others."""

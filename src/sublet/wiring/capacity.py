@@ -63,8 +63,8 @@ Room = Callable[[Pool, Window, Connection], int]
 
 
 class Capacity:
-    """What the parts that sell, take back and grow ask. `room` is what backends can serve, by what the calendar does not
-    know, such as disk."""
+    """Answers questions about capacity for the parts that sell, reclaim and scale. `room` is what backends can serve, which
+    also depends on resources that the calendar does not know, such as disk."""
 
     def __init__(
         self,
@@ -103,12 +103,12 @@ class Capacity:
     # -- what the surplus counts with
 
     def pool_facts(self, pool_id: str) -> PoolFacts:
-        """What the surplus counts with of a pool, by its id or name. Raises NotFoundError."""
+        """The facts about a pool for the surplus, by its id or name. Raises NotFoundError."""
         with self._store.read() as connection:
             return self.facts(pool_id, connection)
 
     def facts(self, pool_id: str, connection: Connection) -> PoolFacts:
-        """The same, as the caller's transaction sees it."""
+        """The facts about a pool, as the caller's transaction sees it."""
         pool = self._fleet.pool(pool_id, connection)
         stated = stated_of(pool)
         now = self._clock.now()
@@ -137,7 +137,7 @@ class Capacity:
         )
 
     def book(self, pool_id: str, connection: Connection) -> list[Sold]:
-        """What is sold or held of a pool: leases, quotes, and the replicas beyond the floors, which Sublet rents itself."""
+        """Everything that is sold or held of a pool: leases, quotes, and replicas beyond the floors, which rent from Sublet."""
         now = self._clock.now()
         sold = [
             Sold(item.accelerators, IN_BLOCK if item.block_id else item.class_name, item.window, item.block_id)
@@ -151,18 +151,18 @@ class Capacity:
         return [*sold, *(Sold(count, self._rented.name, Window(now, until)) for until, count in rented.items())]
 
     def orders(self, pool_id: str, connection: Connection) -> list[Promised]:
-        """What is promised or held of a pool by a deadline and still to be delivered."""
+        """Orders of a pool with a deadline that are promised or held and not completed."""
         return deadline_sql.promised(connection, pool_id, self._clock.now())
 
     def free(self, pool_id: str, window: Window, connection: Connection) -> int:
-        """Accelerators that nobody holds at any time of `window`, as far as the backend can serve them."""
+        """Accelerators that nobody holds at any time of `window`, limited by what the backend can serve."""
         pool = self._fleet.pool(pool_id, connection)
         fenced = self._timing_of(pool.backend).fence(window)
         count = calendar.free_count(connection, pool.id, fenced, self._clock.now())
         return max(0, min(count, self._room(pool, window, connection)))
 
     def occupants(self, connection: Connection, pool_id: str) -> list[Occupant]:
-        """The replicas on a pool. Those that fill a floor are protected: the operator pays for them."""
+        """The replicas on a pool. Those of a floor are protected, because the operator pays for them."""
         everywhere = models_sql.live_replicas(connection)
         live = [item for item in everywhere if item.pool_id == pool_id and item.accelerators]
         if not live:
@@ -213,7 +213,7 @@ class Capacity:
         return room_for_tenants(view, window, 0.0, self._lasting(connection, view, 0)[1])
 
     def waiting(self, connection: Connection, pool_id: str, held: int) -> Waiting:
-        """Who of the owner's side waits where tenants hold `held` accelerators now, as far as patience allows."""
+        """Which of the owner's work waits if tenants hold `held` accelerators now, as far as patience allows."""
         now = self._clock.now()
         terms = self._patience(connection, pool_id)
         patient = terms.patience_s or terms.begun
@@ -231,7 +231,7 @@ class Capacity:
         return with_patience_left(view, self._patience(connection, view.facts.pool_id))
 
     def _patience(self, connection: Connection, pool_id: str) -> PatienceTerms:
-        """For how long whom may wait on a pool today."""
+        """Which work may wait on a pool today, and for how long."""
         now = self._clock.now()
         stated = stated_of(self._fleet.pool(pool_id, connection))
         begun = {item.claim_id: item for item in waits_sql.begun(connection, [pool_id])}
@@ -286,8 +286,8 @@ class Capacity:
         return max(0, min(spare, self.model_limit(connection, pool_id) - used))
 
     def model_limit(self, connection: Connection, pool_id: str) -> int:
-        """The most that replicas may occupy, floors included: what works, less what the owner took back by force; nothing where
-        the pool's node does not answer."""
+        """The most that replicas may occupy, including floors: the working accelerators without those that the owner reclaimed
+        with force; nothing if the pool's node does not respond."""
         now = self._clock.now()
         if pool_id in self._models.away(connection):
             return 0
@@ -319,7 +319,7 @@ class Capacity:
         ]
 
     def _absences(self, connection: Connection, pool: Pool, now: datetime) -> tuple[Absence, ...]:
-        """Maintenance that is not over: what the settings state, and what the operator planned."""
+        """Maintenance that is not over, from the settings or scheduled by the operator."""
         stated = [
             Absence(item.accelerators or pool.accelerators, Window(item.start, item.end), item.reason)
             for item in stated_of(pool).maintenance

@@ -1,4 +1,4 @@
-"""What leases cost, as the ledger books it: reservations against budgets, usage, fees and credits."""
+"""The money of leases in the ledger: reservations against budgets, usage, fees and credits."""
 
 from __future__ import annotations
 
@@ -39,15 +39,15 @@ class LeaseMoney:
         self._take = take
 
     def reserve(self, connection: Connection, lease: Lease, key_id: str, project: str) -> None:
-        """Reserve what all of a lease costs. Raises LimitExceededError."""
+        """Reserve the full cost of a lease. Raises LimitExceededError."""
         cost = lease.worth(lease.window.start, lease.window.end)
         if lease.service_s is not None:
             cost = Fraction(lease.price_nano * lease.accelerators * lease.service_s, 3600)
         self._place(connection, lease, lease.window, cost, (key_id, project))
 
     def rebook(self, connection: Connection, before: Lease, after: Lease, buyer: tuple[str, str] | None) -> None:
-        """Release what was reserved for `before`, but for usage that is not rated yet, and reserve what the rest of `after`
-        costs. Raises LimitExceededError; nothing is then changed."""
+        """Release the reservation for `before`, except for usage that is not rated yet, and reserve the remaining cost of
+        `after`. Raises LimitExceededError, and then changes nothing."""
         now = self._clock.now()
         old = lease_hold(before)
         paid_by = buyer_of(connection, old)
@@ -70,15 +70,15 @@ class LeaseMoney:
         self._place(connection, after, rest, cost, (key_id, project))
 
     def project_of(self, connection: Connection, lease: Lease) -> str:
-        """The project whose budgets a lease counts against; empty for none."""
+        """The project whose budgets pay for a lease; empty for none."""
         return buyer_of(connection, lease_hold(lease))[0]
 
     def settle(self, connection: Connection, lease: Lease) -> None:
-        """A lease is over and all its usage is reported: what is left of its reservation is released."""
+        """Release the rest of a lease's reservation, after the lease is over and all its usage is reported."""
         self._ledger.spending.finish(connection, lease_hold(lease), self._clock.now())
 
     def emit(self, connection: Connection, interval: UsageInterval) -> None:
-        """Book a usage interval at the price that was agreed for it."""
+        """Record a usage interval at its agreed price."""
         self._ledger.agree(connection, interval.organization_id, interval.resource, interval.price_nano)
         hold_id = hold_of(interval.lease_id, interval.hold_number)
         project, key_id = buyer_of(connection, hold_id)
@@ -98,7 +98,7 @@ class LeaseMoney:
         announce(connection, hold_id, self._take([event], connection))
 
     def charge(self, connection: Connection, fee: Fee) -> None:
-        """Book a fee: one unit of `lease.fees` at exactly its amount."""
+        """Record a fee: one unit of `lease.fees` at exactly its amount."""
         lease, resource = fee.lease, f"{fee.lease.id}.fee-{fee.which}"
         self._ledger.agree(
             connection, lease.organization_id, resource, fee.amount_nano, meter="lease.fees", per_units=1
@@ -143,17 +143,17 @@ class LeaseMoney:
 
 
 def lease_hold(lease: Lease) -> str:
-    """The id of the hold that a lease's cost is reserved under now."""
+    """The id of the hold that currently reserves a lease's cost."""
     return hold_of(lease.id, lease.hold_number)
 
 
 def hold_of(lease_id: str, number: int = 0) -> str:
-    """The same by the reservation's number: a lease has a new one after each change of its terms."""
+    """The id of a hold by the number of the reservation. A lease gets a new one after each change of its terms."""
     return derived_id("hld", lease_id, str(number)) if number else derived_id("hld", lease_id)
 
 
 def dimensions_of(pool: Pool, class_name: str) -> dict[str, str]:
-    """By what the usage of a lease is priced and shown."""
+    """The dimensions by which the usage of a lease is priced and shown."""
     return {"pool": pool.name, "generation": pool.generation, "class": class_name, "site": pool.site}
 
 

@@ -1,4 +1,4 @@
-"""What the gateway asks of accounts, models and the ledger: see gateway.ports."""
+"""What the gateway needs from accounts, models and the ledger; see gateway.ports."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ UNIX = "unix://"
 def gateway_ports(
     emit: Emit, *, built_in: CatalogEntry = BUILT_IN, holds: Holds | None = None, sealing: Sealing | None = None
 ) -> GatewayPorts:
-    """`built_in` is the model that needs no catalog entry; without `sealing` no key can sign requests."""
+    """`built_in` is the model that needs no catalog entry. Without `sealing`, no key can sign requests."""
 
     def load(
         connection: Connection, version: int, weights: Mapping[str, float], routes: Sequence[RouteRule] = ()
@@ -51,7 +51,7 @@ def load_snapshot(
     weights: Mapping[str, float] | None = None,
     routes: Sequence[RouteRule] = (),
 ) -> Snapshot:
-    """Live keys, the models that are deployed with their replicas, and the names that several of them serve."""
+    """Live keys, deployed models with their replicas, and the names that several models serve."""
     limits = live_limits(connection)
     models = _models(connection, built_in)
     if routes:
@@ -66,7 +66,7 @@ def load_snapshot(
 
 
 def report_troubles(connection: Connection, run: str, troubles: Sequence[FailingReplica], at: datetime) -> None:
-    """Keep what a gateway's run says of replicas that fail."""
+    """Store a gateway's reports of replicas that fail."""
     told = [
         Trouble(item.replica_id, run, item.failures, item.kind, item.status, item.said, from_micros(item.since_us), at)
         for item in troubles
@@ -105,8 +105,8 @@ def _keys(connection: Connection, weights: Mapping[str, float], limits: Sequence
 
 
 def limited_grant(grant: KeyGrant, covering: Sequence[Limit]) -> KeyGrant:
-    """The grant as its limits leave it. What the operator sets for a key or its organization replaces the settings' limits, which
-    hold for every key that has none of its own."""
+    """The grant with its limits. Limits that the operator sets for a key or its organization replace those in the settings,
+    which apply to every key without its own."""
     models = grant.models
     expiries = [grant.expires_at] if grant.expires_at is not None else []
     for limit in covering:
@@ -128,7 +128,7 @@ def limited_grant(grant: KeyGrant, covering: Sequence[Limit]) -> KeyGrant:
 
 
 def _shared(limit: Limit) -> SharedLimit | None:
-    """What gateways share of a limit; None where it has no number."""
+    """The shared part of a limit, or None if it has no number."""
     allowed = limit.allowed
     numbers = (
         allowed.requests_per_minute,

@@ -30,7 +30,7 @@ BEGINNING = "2020-01-01T00:00:00Z"
 
 
 def wanted(settings: Settings, pools: Iterable[Pool]) -> list[dict[str, Any]]:
-    """The entries that the settings stand for now, without validity."""
+    """The entries that correspond to the current settings, without validity."""
     entries = []
     classes = settings.service_classes
     for pool in pools:
@@ -61,7 +61,7 @@ def wanted(settings: Settings, pools: Iterable[Pool]) -> list[dict[str, Any]]:
 
 
 def lacks(content: Mapping[str, Any], entries: Iterable[Mapping[str, Any]]) -> bool:
-    """Whether the book has never had a price for something that `entries` price."""
+    """Whether the book has never had a price for a subject of `entries`."""
     known = {_subject(entry) for entry in content.get("prices", ())}
     return any(_subject(entry) not in known for entry in entries)
 
@@ -93,13 +93,13 @@ def merged(before: Mapping[str, Any], entries: Iterable[Mapping[str, Any]], now:
 
 
 def _stands(entry: Mapping[str, Any], now: datetime) -> bool:
-    """Whether a published price holds for everybody, now or later."""
+    """Whether a published price applies to everybody, now or later."""
     until = entry.get("until")
     return "meter" in entry and not entry.get("organization") and (until is None or parse_time(until) > now)
 
 
 def _subject(entry: Mapping[str, Any]) -> str:
-    """What the entry prices."""
+    """The subject of the entry's price."""
     match = entry.get("match") or {}
     return "/".join([entry["meter"], entry["currency"], *(f"{name}={match[name]}" for name in sorted(match))])
 

@@ -1,4 +1,4 @@
-"""The gateway's requests as the ledger's desk sees them: what is held for one before it begins, and settled when it is over."""
+"""The gateway's requests in the ledger: holds before each request begins, and settlements when it is over."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from sublet.values.errors import UnavailableError
 
 
 class DeskHolds:
-    """Places requests' holds at a desk, whose thread does it; see gateway.requests.held.Holds."""
+    """Places the holds of requests at a desk, in the desk's thread; see gateway.requests.held.Holds."""
 
     def __init__(self, desk: HoldDesk) -> None:
         self._desk = desk
@@ -85,7 +85,7 @@ class DeskHolds:
 
 
 def request_usage(records: Sequence[UsageRecord]) -> list[RequestUsage]:
-    """The gateway's usage as the ledger takes it. Their ids are their own."""
+    """The gateway's usage as usage events, with the gateway's own ids."""
     return [
         RequestUsage(
             record.id,
@@ -119,9 +119,9 @@ def usage_us(record: UsageRecord) -> int:
 def take_usage(
     connection: Connection, ledger: Ledger, source: str, records: Sequence[UsageRecord], now: datetime
 ) -> None:
-    """Take the gateway's usage and settle what was held for it, in one transaction. Twice is once.
+    """Record the gateway's usage and settle its holds, in one transaction. Idempotent.
 
-    Raises InvalidInputError naming the first event that the ledger does not take; the transaction is then to be rolled back.
+    Raises InvalidInputError with the first event that the ledger refuses. The transaction must then be rolled back.
     """
     spending = ledger.spending
     taken = ledger.requests.take(connection, source, request_usage(records), now)

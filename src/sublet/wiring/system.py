@@ -1,4 +1,4 @@
-"""The one place where the parts are put together: what leases need of surplus and ledger, what surplus needs of the book."""
+"""The only place where the domains are wired: what leases need from surplus and ledger, and what surplus needs from the book."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class Sublet:
     def __init__(
         self, settings: Settings, clock: Clock | None = None, backends: Mapping[str, Backend] | None = None
     ) -> None:
-        """`backends` replaces the real ones by name. Raises what the database raises; it is migrated here."""
+        """`backends` replaces the real ones by name. Migrates the database, and raises its errors."""
         self.settings = settings
         self.store = Store(settings.database_url, clock)
         migrate(self.store)
@@ -115,13 +115,13 @@ class Sublet:
 
     @cached_property
     def sealing(self) -> Sealing:
-        """What stored secrets are sealed with. Raises InvalidInputError, OSError."""
+        """Encrypts stored secrets. Raises InvalidInputError, OSError."""
         stated = self.settings.secrets
         return sealing_of(self.settings.data_dir, stated.key.get_secret_value(), stated.previous_key.get_secret_value())
 
     @cached_property
     def channels(self) -> dict[str, Channel]:
-        """The ways in which messages reach people."""
+        """The channels by which messages reach people."""
         return channels_of(self.settings)
 
     @cached_property
@@ -136,7 +136,7 @@ class Sublet:
 
     @cached_property
     def people(self) -> People:
-        """Who may sign in. Without a mail server their links are shown alone."""
+        """People and their sign-in. Without a mail server, links are only shown."""
         mails = bool(self.settings.mail.host)
         return People(self.accounts, self.settings.control.public_url, (lambda: self.sealing) if mails else None)
 
@@ -157,7 +157,7 @@ class Sublet:
         return Passkeys(self.accounts, self.sessions)
 
     def send_letters(self) -> int:
-        """Send the mail to people that waits; how many were sent."""
+        """Send waiting mail to people. Returns how many messages were sent."""
         mail = self.channels["email"]
         assert isinstance(mail, EmailChannel)
         return send_letters(self.store, self.sealing, mail.post)
@@ -166,13 +166,13 @@ class Sublet:
         self.store.close()
 
     def node_id(self) -> str | None:
-        """The node whose data directory this is; None where nothing ever served from it."""
+        """The node with this data directory, or None if it has never served."""
         return node_id_in(self.settings.data_dir)
 
     # -- own
 
     def sync_fleet(self) -> list[Pool]:
-        """Make the books of what is owned, of what it costs and of what is deployed say what settings and machine say."""
+        """Apply the settings and what the machine has to pools, built-in prices and deployments."""
         node_id = own_node_id(self.settings.data_dir)
         Nodes(self.store).register(node_id, self.settings.control.node or site_name(), alone=self.store.is_sqlite)
         pools = self.fleet.sync(self._specs(), node_id)
@@ -300,8 +300,8 @@ class Sublet:
     def price(
         self, connection: Connection, pool_id: str, class_name: str, window: Window, organization_id: str
     ) -> tuple[int, str]:
-        """Billionths per accelerator-hour, and the currency, for that organization now. Raises CurrencyMismatchError, and
-        InvalidInputError where the price book has none."""
+        """The price for that organization now, in nano-units per accelerator-hour, and its currency. Raises
+        CurrencyMismatchError, and InvalidInputError if the price book has none."""
         pool = pool_of(connection, pool_id)
         organization = accounts_sql.organization_by(connection, id=organization_id)
         if organization is None:
@@ -341,7 +341,7 @@ class Sublet:
     # -- earn
 
     def _emit_storage(self, connection: Connection, hour: StorageHour) -> None:
-        """Where the book has no price for it, storage is free: an event without a price would wait for one."""
+        """If the book has no price for storage, it is free: an event without a price would wait for one."""
         pool = pool_of(connection, hour.pool_id)
         organization = accounts_sql.organization_by(connection, id=hour.organization_id)
         if organization is None:
@@ -363,13 +363,13 @@ class Sublet:
         self._taken([event], connection)
 
     def emit_tokens(self, records: list[UsageRecord]) -> None:
-        """Take the gateway's usage and settle what was held for it: durable when this returns, and harmless twice."""
+        """Record the gateway's usage and settle its holds. Durable when this returns, and idempotent."""
         self.store.write(
             lambda connection: take_usage(connection, self.ledger, GATEWAY_SOURCE, records, self.clock.now())
         )
 
     def _taken(self, events: Sequence[UsageEvent], connection: Connection) -> int:
-        """How many of `events` were new. Raises InvalidInputError where one is refused."""
+        """How many of `events` were new. Raises InvalidInputError if one is refused."""
         taken = self.ledger.take(connection, events)
         if taken.refused:
             first = taken.refused[0]
@@ -381,14 +381,14 @@ class Sublet:
     # -- the loop's next plan
 
     def plan(self) -> Plan:
-        """What the next round would do, leases first, then models, and every change that waits. Nothing is carried out."""
+        """What the next round would do, leases first, then models, and every pending change. Nothing is carried out."""
         leases = self.leases.plan()
         models = self.models.plan(*self.room(), reach=self.reach)
         pending = in_time((*leases.pending, *models.pending, *self.capacity.pending()), PENDING_MAX)
         return Plan(leases.made_at, (*leases.steps, *models.steps), pending)
 
     def _away(self, connection: Connection) -> Mapping[str, str]:
-        """Whose node does not answer. On SQLite there is this one alone."""
+        """The nodes that do not respond. On SQLite, there is only this one."""
         if self.store.is_sqlite:
             return {}
         return unreachable_pools(connection, self.reach.pools(connection), self.clock.now())
