@@ -245,7 +245,7 @@ def test_a_job_that_ends_early_by_itself_owes_what_ending_its_lease_would(world:
     assert [fee.amount_nano for fee in world.fees] == [PRICE_NANO // 2] * 2 and world.lease(
         exits
     ).end_reason == "job_done"
-    world.run(7200)
+    world.run(7200, 60)
     assert world.lease(runs).fee_nano == 0, "its window was over first"
 
 
