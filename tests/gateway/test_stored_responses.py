@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -191,7 +192,7 @@ def kept(number: int, organization: str = "org_1", previous: str = "", at: Any =
 
 @pytest.fixture
 def responses(store: Store) -> Any:
-    found = Responses(store, timedelta(days=1), 3)
+    found = Responses(store, timedelta(days=1), 3, 1024 * 1024)
     yield found
     found.close()
 
@@ -211,6 +212,26 @@ def test_the_oldest_of_an_organization_give_way_and_all_expire(store: Store, res
     store.clock.advance(86_500)  # type: ignore[attr-defined]
     with pytest.raises(ResponseNotFoundError):
         responses.body("org_1", "resp_4")
+
+
+def test_what_an_organization_stores_is_bounded_in_bytes_and_the_newest_stays(store: Store) -> None:
+    now = store.clock.now()
+    one = kept(0, at=now)
+    size = len(one.items) + len(one.body)
+    small = Responses(store, timedelta(days=1), 100, 2 * size + size // 2)
+
+    def there() -> set[str]:
+        with store.read() as connection:
+            return set(connection.execute(select(stored_responses.c.id)).scalars())
+
+    for number in range(4):
+        small.keep(kept(number, at=now + timedelta(seconds=number))).result(5)
+    assert there() == {"resp_2", "resp_3"}
+    small.keep(kept(7, "org_2", at=now)).result(5)
+    large = kept(8, at=now + timedelta(seconds=8))
+    small.keep(replace(large, items=items_json("resp_8", "q" * 3 * size))).result(5)
+    assert there() == {"resp_7", "resp_8"}, "it is told as stored, and another organization's stay"
+    small.close()
 
 
 def test_a_conversation_has_a_bound_and_a_circle_ends(store: Store, responses: Responses) -> None:

@@ -109,6 +109,12 @@ class Gateway(Section):
         le=10_000_000,
         description="stored responses of an organization; the oldest are deleted first",
     )
+    responses_mib_per_organization_max: int = Field(
+        default=1024,
+        ge=1,
+        le=10_000_000,
+        description="MiB that the stored responses of an organization may have; the oldest are deleted first",
+    )
     queue_per_key_max: QueueLength = Field(
         default=64, description="requests of a key that may wait for a model; there is no limit for all keys together"
     )

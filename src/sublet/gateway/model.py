@@ -70,6 +70,7 @@ class GatewaySettings:
     queue_per_key_max: int = 64
     responses_keep_days: int = 30
     responses_per_organization_max: int = 10_000
+    responses_mib_per_organization_max: int = 1024
     weights: Mapping[str, float] = field(default_factory=dict)
     connections_max: int = 4096
     unauthenticated_max: int = 256

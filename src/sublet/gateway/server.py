@@ -210,7 +210,8 @@ async def _serve(
 def _responses(settings: GatewaySettings, store: Store) -> Responses | None:
     if not settings.responses_keep_days:
         return None
-    return Responses(store, timedelta(days=settings.responses_keep_days), settings.responses_per_organization_max)
+    most = (settings.responses_per_organization_max, settings.responses_mib_per_organization_max * 1024 * 1024)
+    return Responses(store, timedelta(days=settings.responses_keep_days), *most)
 
 
 def _front(gateway: Gateway, surfaces: list[Surface]) -> Front:

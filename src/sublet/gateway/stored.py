@@ -49,11 +49,12 @@ class StoredResponse:
 class Responses:
     """Reads and writes them, off the loop. All of it is for one organization at a time: nobody sees another one's."""
 
-    def __init__(self, store: Store, keep: timedelta, count_max: int) -> None:
-        """`count_max` is per organization; its oldest give way."""
+    def __init__(self, store: Store, keep: timedelta, count_max: int, bytes_max: int) -> None:
+        """`count_max` and `bytes_max` are per organization; its oldest give way, but never the newest."""
         self._store = store
         self._keep_for = keep
         self._count_max = count_max
+        self._bytes_max = bytes_max
         self._threads = ThreadPoolExecutor(2, "stored-responses")
         self._room = threading.Semaphore(WAITING_MAX)
 
@@ -117,13 +118,21 @@ class Responses:
                 expires_at=expires_at,
                 items=item.items.decode(),
                 body=item.body.decode(),
+                bytes=len(item.items) + len(item.body),
             )
         )
         own = rows.c.organization_id == item.organization_id
-        over = connection.execute(select(func.count()).select_from(rows).where(own)).scalar_one() - self._count_max
-        if over > 0:
-            oldest = select(rows.c.id).where(own).order_by(rows.c.created_at, rows.c.id).limit(min(over, DROPPED_MAX))
-            connection.execute(delete(rows).where(rows.c.id.in_(oldest.scalar_subquery())))
+        count, size = connection.execute(select(func.count(), func.sum(rows.c.bytes)).where(own)).one()
+        if count <= self._count_max and size <= self._bytes_max:
+            return
+        others = select(rows.c.id, rows.c.bytes).where(own, rows.c.id != item.id)
+        dropped = []
+        for row in connection.execute(others.order_by(rows.c.created_at, rows.c.id).limit(DROPPED_MAX)):
+            if count <= self._count_max and size <= self._bytes_max:
+                break
+            dropped.append(row.id)
+            count, size = count - 1, size - row.bytes
+        connection.execute(delete(rows).where(rows.c.id.in_(dropped)))
 
     def _row(self, connection: Connection, organization_id: str, response_id: str) -> Any:
         own = (rows.c.id == response_id[:64]) & (rows.c.organization_id == organization_id)

@@ -65,6 +65,7 @@ stored_responses = Table(
     Column("expires_at", Instant, nullable=False),
     Column("items", Text, nullable=False),
     Column("body", Text, nullable=False),
-    Index("ix_stored_responses_organization_id", "organization_id", "created_at"),
+    Column("bytes", BigInteger, nullable=False),
+    Index("ix_stored_responses_organization_id", "organization_id", "created_at", "bytes"),
     Index("ix_stored_responses_expires_at", "expires_at"),
 )

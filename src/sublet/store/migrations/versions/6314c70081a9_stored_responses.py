@@ -24,10 +24,13 @@ def upgrade() -> None:
         sa.Column("expires_at", sa.BigInteger(), nullable=False),
         sa.Column("items", sa.Text(), nullable=False),
         sa.Column("body", sa.Text(), nullable=False),
+        sa.Column("bytes", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_stored_responses")),
     )
     with op.batch_alter_table("stored_responses", schema=None) as batch_op:
         batch_op.create_index("ix_stored_responses_expires_at", ["expires_at"], unique=False)
-        batch_op.create_index("ix_stored_responses_organization_id", ["organization_id", "created_at"], unique=False)
+        batch_op.create_index(
+            "ix_stored_responses_organization_id", ["organization_id", "created_at", "bytes"], unique=False
+        )
 
     # ### end Alembic commands ###
