@@ -106,5 +106,5 @@ def test_logprobs(client: Any) -> None:
 def test_what_is_not_here_is_refused(client: Any) -> None:
     with pytest.raises(openai.BadRequestError, match="web_search"):
         client.responses.create(model=MODEL, input=WORDS, tools=[{"type": "web_search"}])
-    with pytest.raises(openai.BadRequestError, match="previous_response_id"):
+    with pytest.raises(openai.NotFoundError, match="no such stored response"):
         client.responses.create(model=MODEL, input=WORDS, previous_response_id="resp_1")
