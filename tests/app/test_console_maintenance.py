@@ -125,7 +125,7 @@ def test_it_works_in_a_browser_without_javascript(console: Console, width: int, 
     lease_id = leased(console)
     held = socket.socket()
     held.bind(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(console.api, log_level="error", lifespan="off"))
+    server = uvicorn.Server(uvicorn.Config(console.api, log_config=None, lifespan="off"))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [held]}, daemon=True)
     thread.start()
     url = f"http://127.0.0.1:{held.getsockname()[1]}"

@@ -52,7 +52,7 @@ LASTS = {"lease watch", "notifications watch"}
 @pytest.fixture
 def url(service: Service) -> Iterator[str]:
     """The service on a port of its own, over real HTTP."""
-    server = uvicorn.Server(uvicorn.Config(service.api, port=0, log_level="error", lifespan="off"))
+    server = uvicorn.Server(uvicorn.Config(service.api, port=0, log_config=None, lifespan="off"))
     thread = Thread(target=server.run, daemon=True)
     thread.start()
     while not (server.started and server.servers):

@@ -33,7 +33,7 @@ def free_port() -> int:
 def serving(app: Any, port: int = 0) -> Iterator[int]:
     """The port that `app` is served on meanwhile."""
     listener = socket.create_server(("127.0.0.1", port))
-    server = uvicorn.Server(uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=1))
+    server = uvicorn.Server(uvicorn.Config(app, log_config=None, timeout_graceful_shutdown=1))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
     try:

@@ -74,7 +74,7 @@ def served(console: Callable[..., FastAPI], clock: SimulatedClock) -> Iterator[S
     )
     listener = socket.create_server(("127.0.0.1", 0))
     shown.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-    shown.server = uvicorn.Server(uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=1))
+    shown.server = uvicorn.Server(uvicorn.Config(app, log_config=None, timeout_graceful_shutdown=1))
     thread = threading.Thread(target=shown.server.run, kwargs={"sockets": [listener]})
     thread.start()
     yield shown

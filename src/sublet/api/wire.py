@@ -37,7 +37,7 @@ class BackendState:
     failures: int
     hanging_calls: int
     last_answer_s: float
-    last_error: str
+    last_error: str | None
 
 
 @answer

@@ -11,6 +11,7 @@ from decimal import Decimal
 import pytest
 from tests.leases.world import KEY, PRICE_NANO, World
 
+from sublet.api.wire import BackendState
 from sublet.fleet.model import PoolSpec
 from sublet.leases.backends.base import BackendFailedError, Observation, RunState, StartOrder
 from sublet.leases.backends.guard import FAILURES_MAX, Breaker, Deadlines, GuardedBackend, UnansweredError
@@ -20,6 +21,7 @@ from sublet.leases.model import LeaseState
 from sublet.leases.service import Leases
 from sublet.store import Store
 from sublet.values.clock import SimulatedClock
+from sublet.values.wire import as_answer
 
 QUICK = Deadlines(look_s=0.05, terms_s=0.05, run_s=0.05)
 
@@ -201,6 +203,7 @@ def test_a_failure_about_one_lease_does_not_open_the_breaker(hanging: Hanging, m
         with pytest.raises(BackendFailedError, match="does not obey"):
             guard.stop("lse_1", "x")
     assert guard.status()["state"] == "closed" and guard.observe_all() == {}
+    assert as_answer(BackendState, guard.status()).last_error == guard.status()["last_error"]
 
 
 def test_a_backend_that_fails_for_all_is_left_alone(hanging: Hanging, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -258,3 +261,8 @@ def test_a_busy_lane_gets_nothing_and_the_others_everything() -> None:
     for thread in list(lanes._running.values()):
         thread.join(30)
     assert lanes.busy() == frozenset() and done == ["x", "z", "slow"]
+
+
+def test_what_never_failed_has_a_status_too(clock: SimulatedClock) -> None:
+    told = as_answer(BackendState, GuardedBackend(SimulatedBackend(clock)).status())
+    assert (told.state, told.failures, told.last_error) == ("closed", 0, None)

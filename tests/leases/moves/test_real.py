@@ -57,6 +57,7 @@ def test_it_moves_with_its_home_and_its_door(tmp_path: Path, *, killed: bool) ->
     assert (moved.price_nano, moved.window.end, moved.reclaim_at) == (lease.price_nano, lease.window.end, None)
     told = json.loads(tenant.run("cat /run/sublet/lease.json")[1])
     assert told["reclaim_at"] is None and told["devices"] == list(moved.devices)
+    assert tenant.run("sleep 2")[0] == 0, "there is something to bill"
     house.leases.end(lease.id)
     ended = house.until(lease, lambda item: item.state is LeaseState.ENDED)
     assert house.credits == [] and sum(item.accelerator_s for item in house.billed.values()) == ended.metered_s > 0
