@@ -29,6 +29,7 @@ START_S_MAX = 60.0
 STOP_S_MAX = 12.0
 POLL_S = 0.1
 PUSH_S = 0.5
+UP_S = 30
 MADE_UP_SHARE = 0.1
 
 
@@ -194,6 +195,18 @@ class Stage:
                 )
             time.sleep(POLL_S)
 
+    def _control_url(self) -> str:
+        """Where the control plane is, once it is: somebody may be starting the system again. Raises UnavailableError."""
+        found: list[str] = []
+
+        def is_up() -> bool:
+            with contextlib.suppress(UnavailableError):
+                found.append(self.theatre.address("control"))
+            return bool(found)
+
+        self.wait("the system", is_up, UP_S)
+        return found[0]
+
     def sublet(self, *arguments: str) -> dict[str, Any]:
         """Run the `sublet` command itself with --json, as the operator would. Raises UnavailableError."""
         done = subprocess.run(
@@ -206,7 +219,7 @@ class Stage:
                 **os.environ,
                 "SUBLET_DATA_DIR": str(self.theatre.settings.data_dir),
                 "SUBLET_DATABASE__URL": self.theatre.settings.database_url,
-                "SUBLET_URL": self.theatre.address("control"),
+                "SUBLET_URL": self._control_url(),
                 "SUBLET_KEY": self.operator.key,
             },
         )
