@@ -1,4 +1,4 @@
-"""An OpenID provider in the test's own process that lies on request. `joserfc` is imported by whoever uses this."""
+"""An OpenID provider in the test's own process that lies on request. `joserfc` is imported by those tests that use this."""
 
 from __future__ import annotations
 

@@ -92,7 +92,7 @@ def test_the_token_rotates_and_a_copied_one_ends_the_session(sessions: Sessions,
     assert sessions.find(found.fresh_token) is None
 
 
-def test_whoever_may_not_come_in_any_more_is_out_at_once(
+def test_those_who_may_not_come_in_any_more_are_out_at_once(
     sessions: Sessions, accounts: Accounts, acme: Organization
 ) -> None:
     token = sessions.open_with_password(ADA, GOOD, HERE)

@@ -52,12 +52,12 @@ def test_what_is_told_of_capacity(service: Service) -> None:
 
 def test_what_is_told_of_reclaims_and_plans(service: Service) -> None:
     reader, pool = Reader(service), service.world.pool.name
-    wish = {"pool": pool, "class": "spot", "duration_s": 7200, "accelerators": 8}
-    canceled = reader.ask("POST", "/v1/quotes", wish, who="acme")
+    quote_body = {"pool": pool, "class": "spot", "duration_s": 7200, "accelerators": 8}
+    canceled = reader.ask("POST", "/v1/quotes", quote_body, who="acme")
     assert reader.ask("GET", "/v1/quotes", who="acme")["quotes"]
     assert reader.ask("GET", "/v1/classes", who="acme")["default"] == "notice"
     reader.ask("POST", "/v1/quotes/{quote_id}/cancel", who="acme", quote_id=canceled["id"])
-    quote = reader.ask("POST", "/v1/quotes", wish, who="acme")
+    quote = reader.ask("POST", "/v1/quotes", quote_body, who="acme")
     reader.ask("POST", "/v1/leases", {"quote_id": quote["id"], "ssh_public_keys": [KEY]}, who="acme")
     service.world.pass_time(600)
     order = {"pool": pool, "accelerators": 14, "duration_s": 1800, "reason": "a run of our own"}
@@ -78,8 +78,8 @@ def test_what_is_told_of_money(service: Service) -> None:
     reader.ask("PUT", "/v1/billing-profiles/{organization_id}", {"legal_name": "Acme Inc."}, organization_id=acme)
     budget = reader.ask("POST", "/v1/budgets", {"organization_id": acme, "limit": "50"})
     reader.ask("PATCH", "/v1/budgets/{budget_id}", {"limit": "60"}, budget_id=budget["id"])
-    wish = {"pool": pool, "class": "spot", "duration_s": 7200, "accelerators": 2}
-    quote = reader.ask("POST", "/v1/quotes", wish, who="acme")
+    quote_body = {"pool": pool, "class": "spot", "duration_s": 7200, "accelerators": 2}
+    quote = reader.ask("POST", "/v1/quotes", quote_body, who="acme")
     reader.ask("POST", "/v1/leases", {"quote_id": quote["id"], "ssh_public_keys": [KEY]}, who="acme")
     service.world.pass_time(7200)
     reader.ask("POST", "/v1/credits", {"organization_id": acme, "amount": "0.50", "source_id": "a"})

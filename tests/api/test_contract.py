@@ -123,7 +123,7 @@ def test_a_document_that_does_not_fit_is_refused_without_its_values() -> None:
 
 def test_answers_are_what_their_types_say(service: Service) -> None:
     acme, pool = service.organizations["acme"], service.world.pool.name
-    wish = {"pool": pool, "class": "spot", "duration_s": 600}
+    quote_body = {"pool": pool, "class": "spot", "duration_s": 600}
     asked: list[tuple[str, str, str, str, Any]] = [
         ("acme", "GET", "/v1/whoami", "/v1/whoami", None),
         ("operator", "GET", "/v1/organizations", "/v1/organizations", None),
@@ -143,7 +143,7 @@ def test_answers_are_what_their_types_say(service: Service) -> None:
         answer = service.ask(who, method, path, body)
         assert answer.status_code < 300, f"{path}: {answer.text}"
         same(service.answers[(method, template)], answer.json(), path)
-    quote = service.ask("acme", "POST", "/v1/quotes", wish).json()
+    quote = service.ask("acme", "POST", "/v1/quotes", quote_body).json()
     same(service.answers[("POST", "/v1/quotes")], quote, "quote")
     lease = service.ask("acme", "POST", "/v1/leases", {"quote_id": quote["id"], "ssh_public_keys": [KEY]}).json()
     same(service.answers[("POST", "/v1/leases")], lease, "lease")

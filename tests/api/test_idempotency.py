@@ -91,8 +91,8 @@ def test_a_key_is_its_organizations_own(service: Service) -> None:
 
 
 def test_a_lease_is_accepted_once_and_other_ssh_keys_are_refused(service: Service) -> None:
-    wish = {"pool": service.world.pool.name, "class": "spot", "duration_s": 600}
-    quote = service.ask("acme", "POST", "/v1/quotes", wish).json()["id"]
+    quote_body = {"pool": service.world.pool.name, "class": "spot", "duration_s": 600}
+    quote = service.ask("acme", "POST", "/v1/quotes", quote_body).json()["id"]
     lease = service.ask("acme", "POST", "/v1/leases", {"quote_id": quote, "ssh_public_keys": [KEY]}, headers=ONCE)
     assert lease.status_code == 201, lease.text
     other = {"quote_id": quote, "ssh_public_keys": [KEY, KEY]}
@@ -107,8 +107,8 @@ def test_a_lease_is_accepted_once_and_other_ssh_keys_are_refused(service: Servic
 
 
 def test_what_may_be_repeated_is_remembered_too(service: Service) -> None:
-    wish = {"pool": service.world.pool.name, "class": "spot", "duration_s": 600}
-    quote = service.ask("acme", "POST", "/v1/quotes", wish).json()["id"]
+    quote_body = {"pool": service.world.pool.name, "class": "spot", "duration_s": 600}
+    quote = service.ask("acme", "POST", "/v1/quotes", quote_body).json()["id"]
     lease = service.ask("acme", "POST", "/v1/leases", {"quote_id": quote, "ssh_public_keys": [KEY]}).json()["id"]
     first = service.ask("acme", "POST", f"/v1/leases/{lease}/end", headers=ONCE)
     service.world.pass_time(300)

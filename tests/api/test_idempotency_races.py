@@ -144,14 +144,14 @@ class Prepared:
         return str(self.ask("operator", "/v1/invoices", {"organization_id": organization})["invoice"]["id"])
 
     def quote(self) -> str:
-        return str(self.ask("acme", "/v1/quotes", self.wish(7200))["id"])
+        return str(self.ask("acme", "/v1/quotes", self.quote_body(7200))["id"])
 
     def job(self, name: str) -> dict[str, Any]:
         # Far ahead, where nothing else of this story is.
         start = format_time(self.service.world.clock.now() + timedelta(days=30))
-        return {**self.wish(600), "start": start, "command": ["true"], "name": name}
+        return {**self.quote_body(600), "start": start, "command": ["true"], "name": name}
 
-    def wish(self, duration_s: int) -> dict[str, Any]:
+    def quote_body(self, duration_s: int) -> dict[str, Any]:
         return {"pool": self.pool.name, "class": "spot", "duration_s": duration_s}
 
     def lease(self) -> str:
@@ -214,7 +214,7 @@ class Prepared:
             "images.create": of("acme", "/v1/images", image("x"), image("y")),
             "jobs.submit": of("acme", "/v1/jobs", self.job("x"), self.job("y")),
             "jobs.cancel": at("acme", "/v1/jobs/{}/cancel", self.jobs),
-            "leases.quote": of("acme", "/v1/quotes", self.wish(600), self.wish(601)),
+            "leases.quote": of("acme", "/v1/quotes", self.quote_body(600), self.quote_body(601)),
             "leases.cancel_quote": at("acme", "/v1/quotes/{}/cancel", self.quotes[:2]),
             "leases.accept": of("acme", "/v1/leases", self.accept(self.quotes[2]), self.accept(self.quotes[3])),
             "leases.change": of("acme", f"/v1/leases/{self.ended[1]}/changes", {"project": "a"}, {"project": "b"}),

@@ -64,8 +64,8 @@ def test_another_organizations_ids_are_as_if_there_were_none(service: Service) -
     joining = people.invite(owner, "bob@example.com", "customer_admin", "k")
     person = people.accept(joining.secret, "Bob", "a long walk by the sea", "").id
     invited = people.invite(owner, "eve@example.com", "customer_admin", "k")
-    wish = {"pool": service.world.pool.name, "class": "spot", "duration_s": 600}
-    quote = service.ask("bolt", "POST", "/v1/quotes", wish).json()["id"]
+    quote_body = {"pool": service.world.pool.name, "class": "spot", "duration_s": 600}
+    quote = service.ask("bolt", "POST", "/v1/quotes", quote_body).json()["id"]
     lease = service.ask("bolt", "POST", "/v1/leases", {"quote_id": quote, "ssh_public_keys": [KEY]}).json()["id"]
     asked: list[tuple[str, str, Any]] = [
         ("GET", f"/v1/leases/{lease}", None),

@@ -36,8 +36,8 @@ def offered(shell: ShellComplete, line: str) -> list[str]:
 
 
 def test_ids_and_names_are_offered(service: Service, shell: ShellComplete, monkeypatch: pytest.MonkeyPatch) -> None:
-    wish = {"pool": service.world.pool.name, "class": "spot", "duration_s": 7200}
-    quote = service.ask("acme", "POST", "/v1/quotes", wish).json()["id"]
+    quote_body = {"pool": service.world.pool.name, "class": "spot", "duration_s": 7200}
+    quote = service.ask("acme", "POST", "/v1/quotes", quote_body).json()["id"]
     lease = service.ask("acme", "POST", "/v1/leases", {"quote_id": quote, "ssh_public_keys": [KEY]}).json()["id"]
     sit_at(monkeypatch, service.api, service.keys["operator"])
     assert offered(shell, "ledger credits a") == ["acme"]

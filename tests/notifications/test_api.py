@@ -32,8 +32,8 @@ def made(service: Service, who: str = "acme", **changes: Any) -> dict[str, Any]:
 
 
 def quote(service: Service, who: str = "acme") -> str:
-    wish = {"pool": service.world.pool.name, "class": "spot", "duration_s": 600}
-    found = service.ask(who, "POST", "/v1/quotes", wish).json()["id"]
+    quote_body = {"pool": service.world.pool.name, "class": "spot", "duration_s": 600}
+    found = service.ask(who, "POST", "/v1/quotes", quote_body).json()["id"]
     outbox.number(service.system.store)
     return str(found)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import create_engine, text
 from sqlalchemy.engine import make_url
+from tests.scenarios.up import started
 
 from sublet.story.demo import write_settings
 from sublet.story.stage import Stage, UpProcess
@@ -25,17 +26,8 @@ def folder(tmp_path: Path) -> Path:
 @pytest.fixture
 def theatre(folder: Path) -> Iterator[UpProcess]:
     """`sublet up`, started; ended whatever happens, its leases reaped."""
-    up = UpProcess(write_settings(folder))
-    up.start()
-    try:
+    with started(write_settings(folder)) as up:
         yield up
-    finally:
-        for pid in up.pids().values():
-            try:
-                os.kill(pid, 9)
-            except ProcessLookupError:
-                continue
-        local_backend(up.settings).reap(frozenset())
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import subprocess
 import sys
@@ -11,10 +10,10 @@ from pathlib import Path
 
 import pytest
 from tests.leases.machine import client_key
+from tests.scenarios.up import started
 
 from sublet.story.demo import write_settings
 from sublet.story.stage import Stage, UpProcess
-from sublet.wiring.system import local_backend
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(240)]
 DOCS = Path(__file__).parents[2] / "docs"
@@ -26,15 +25,8 @@ def quiet(folder: Path) -> Iterator[UpProcess]:
     config = write_settings(folder)
     feed = '[pools.prometheus]\nurl = "http://127.0.0.1:9"\nin_use = "up"\n'
     config.write_text(f'{config.read_text()}{feed}\n[models]\ndefault = ""\n')
-    up = UpProcess(config)
-    up.start()
-    try:
+    with started(config) as up:
         yield up
-    finally:
-        for pid in up.pids().values():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, 9)
-        local_backend(up.settings).reap(frozenset())
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import subprocess
 import sys
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.scenarios.up import started
 
 from sublet.demand.model import Sample
 from sublet.demand.service import Demand
@@ -23,7 +23,6 @@ from sublet.story.demo import write_settings
 from sublet.story.stage import Stage, UpProcess
 from sublet.story.steps import wait_for_lease
 from sublet.values.clock import SystemClock
-from sublet.wiring.system import local_backend
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(240)]
 
@@ -39,15 +38,8 @@ def quiet(folder: Path) -> Iterator[UpProcess]:
     assert "broken_per_1000_max" in written
     risky = "".join(f"\n[classes.{name}]\nbroken_per_1000_max = 100\n" for name in ("firm", "deadline"))
     config.write_text(f'{written}{feed}{risky}\n[models]\ndefault = ""\n')
-    up = UpProcess(config)
-    up.start()
-    try:
+    with started(config) as up:
         yield up
-    finally:
-        for pid in up.pids().values():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, 9)
-        local_backend(up.settings).reap(frozenset())
 
 
 @pytest.fixture

@@ -47,7 +47,7 @@ def come(gate: Gate, source: str = "192.0.2.1") -> Guest:
     return guest
 
 
-def test_idle_strangers_give_way_to_whoever_comes(gate: Gate, time: Time) -> None:
+def test_idle_strangers_give_way_to_newcomers(gate: Gate, time: Time) -> None:
     for number in range(64):
         gate.admit(f"198.51.100.{number}")
         time.now += 0.01

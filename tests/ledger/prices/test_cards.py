@@ -46,7 +46,7 @@ def test_a_customer_pays_what_the_card_says(account: Open) -> None:
     assert used == [72, 80] and {Decimal(line["list_amount"]) for line in document["lines"][:2]} == {100}
     assert any(line["unit_price"].endswith("less 10 %") for line in document["lines"])
     payer.sound()
-    # Whoever starts later reads the same.
+    # A process that starts later reads the same.
     payer.ledger = Ledger(payer.ledger.store)
     payer.sound()
     assert payer.ledger.publishing.card_of(payer.owner).version == 2

@@ -30,26 +30,26 @@ KEYS_MAX = 400
 
 
 class Want(NamedTuple):
-    """Take `least` of what a limit of `most` allows in the order's minute, or what is left of it, and up to `wish` ahead where much
+    """Take `least` of what a limit of `most` allows in the order's minute, or what is left of it, and up to `target` ahead where much
     is left; first give `back`, and count `owed`, which was used beyond what had been taken."""
 
     limit_id: str
     kind: str
     most: int
     least: int = 0
-    wish: int = 0
+    target: int = 0
     back: int = 0
     owed: int = 0
 
 
 class WantSlots(NamedTuple):
-    """Keep `hold` slots of a limit of `most` requests at once; take `least` more, and up to `wish` ahead."""
+    """Keep `hold` slots of a limit of `most` requests at once; take `least` more, and up to `target` ahead."""
 
     limit_id: str
     most: int
     hold: int
     least: int = 0
-    wish: int = 0
+    target: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +142,7 @@ def _take(
     for want in order.windows:
         row = rows[want.limit_id, order.minute]
         used = max(0, row[want.kind] - want.back) + want.owed
-        granted, left = _granted(want.most - used, want.least, want.wish, part)
+        granted, left = _granted(want.most - used, want.least, want.target, part)
         row[want.kind] = used + granted
         found.append((granted, left))
     changed = [
@@ -172,7 +172,7 @@ def _take_slots(connection: Connection, order: Order, part: int, *, forgotten: b
     mine = []
     for want in order.slots:
         free = want.most - held.get(want.limit_id, 0) - want.hold
-        granted, left = _granted(free, 0 if forgotten else want.least, 0 if forgotten else want.wish, part)
+        granted, left = _granted(free, 0 if forgotten else want.least, 0 if forgotten else want.target, part)
         if want.hold + granted:
             mine.append({"limit_id": want.limit_id, "run": order.run, "slots": want.hold + granted})
         found.append((granted, left))
@@ -181,11 +181,11 @@ def _take_slots(connection: Connection, order: Order, part: int, *, forgotten: b
     return tuple(found)
 
 
-def _granted(free: int, least: int, wish: int, part: int) -> tuple[int, int]:
+def _granted(free: int, least: int, target: int, part: int) -> tuple[int, int]:
     """What is taken of `free`, and what is left."""
     free = max(0, free)
     granted = min(least, free)
-    granted += min(wish, (free - granted) // part)
+    granted += min(target, (free - granted) // part)
     return granted, free - granted
 
 

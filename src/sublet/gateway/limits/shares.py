@@ -55,25 +55,25 @@ class Share:
         if now - self._since >= 1:
             self._used_before = self._asked if now - self._since < 2 else 0
             self._since, self._asked = now, 0
-            self.mark = self.wish // 2 if self.left > 0 else 0
+            self.mark = self.target // 2 if self.left > 0 else 0
         self._asked += amount
         self.used_at = now
 
     @property
-    def wish(self) -> int:
+    def target(self) -> int:
         """What is worth having ahead of requests."""
         return int(max(self._asked, self._used_before) * AHEAD_S)
 
     @property
     def lacking(self) -> int:
         """What is worth having beside what is free, where that is much: all shares are topped up by one order."""
-        wish = self.wish
-        return wish - self.free if self.left > 0 and 4 * self.free < 3 * wish else 0
+        target = self.target
+        return target - self.free if self.left > 0 and 4 * self.free < 3 * target else 0
 
     def granted(self, amount: int, left: int, wanted: int, now: float) -> None:
         self.free += amount
         self.left = left
-        self.mark = self.wish // 2 if left > 0 else 0
+        self.mark = self.target // 2 if left > 0 else 0
         if amount < wanted:
             self.dry_until = now + DRY_S
 
@@ -119,10 +119,10 @@ class Window(Share):
             self.owed -= paid
             self.free -= paid
 
-    def want(self, least: int, wish: int, back: int = 0) -> Want:
+    def want(self, least: int, target: int, back: int = 0) -> Want:
         """An order for it; what goes `back` is not here any more."""
         self.free -= back
-        return Want(self.limit.id, self.kind, self.most, least, wish, back, self.due)
+        return Want(self.limit.id, self.kind, self.most, least, target, back, self.due)
 
     def paid(self, owed: int, minute: int) -> None:
         """So much of the debt is counted."""
@@ -156,10 +156,10 @@ class Slots(Share):
     def busy(self) -> bool:
         return bool(self.free or self.in_use)
 
-    def want(self, least: int, wish: int, back: int = 0) -> WantSlots:
+    def want(self, least: int, target: int, back: int = 0) -> WantSlots:
         """An order for it; what goes `back` is not here any more."""
         self.free -= back
-        return WantSlots(self.limit.id, self.most, self.free + self.in_use, least, wish)
+        return WantSlots(self.limit.id, self.most, self.free + self.in_use, least, target)
 
     def refusal(self, now_us: int) -> RateLimitError:
         return RateLimitError(

@@ -321,13 +321,13 @@ class Limits:
             free = share.free
             least = max(0, needed.get(share, 0) - free)
             back = 0 if needed.get(share) else free if self._idle(share, minute, now) else 0
-            wish = 0 if back else share.lacking
+            target = 0 if back else share.lacking
             if isinstance(share, Slots):
                 back = free if stale else back
                 # All of them by every order: what a run holds is what its last order said.
-                slots.append((share, share.want(needed.get(share, 0) if back else least, wish, back)))
-            elif least or wish or back or share.due:
-                windows.append((share, share.want(least, wish, back)))
+                slots.append((share, share.want(needed.get(share, 0) if back else least, target, back)))
+            elif least or target or back or share.due:
+                windows.append((share, share.want(least, target, back)))
             if not needed.get(share) and not share.busy and now - share.used_at > FORGET_S:
                 del self._active[share]
                 share.active = False
