@@ -170,7 +170,7 @@ class IssuedKey:
 
 @body
 class NewInvitation:
-    """The email address and role of a person to invite."""
+    """The e-mail address and role of a person to invite."""
 
     email: Annotated[str, MinLen(3), MaxLen(254), LINE]
     role: Annotated[str, MinLen(1), MaxLen(32), LINE]

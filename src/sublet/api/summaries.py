@@ -71,7 +71,7 @@ SUMMARIES = {
     "notifications.change_subscription": "Change a subscription",
     "notifications.confirm": "Confirm an email address",
     "notifications.list_deliveries": "List messages and their delivery attempts",
-    "notifications.list_event_kinds": "List event types",
+    "notifications.list_event_kinds": "List kinds of events",
     "notifications.list_events": "List events",
     "notifications.list_lease_events": "List the events of a lease",
     "notifications.list_subscriptions": "List subscriptions",

@@ -86,7 +86,7 @@ def _add_subscription_routes(
     def subscribe(
         body: NewSubscription, actor: Actor = Depends(require("subscriptions:write", effect=secret_shown))
     ) -> wire.SubscriptionSecret:
-        """Subscribe to events from now on. Only this response contains a webhook's secret. An email address must be
+        """Subscribe to events from now on. Only this response contains a webhook's secret. An e-mail address must be
         confirmed first."""
         wanted = Wanted(body.channel, body.address, tuple(body.kinds), body.name, body.format, body.subject)
         return as_answer(
@@ -110,7 +110,7 @@ def _add_subscription_routes(
         organization_id: OneOrganization = None,
         seen: Condition = Depends(if_match),
     ) -> Tagged[wire.Subscription]:
-        """Change the event types or the name of a subscription, or disable or enable it."""
+        """Change the kinds of events or the name of a subscription, or disable or enable it."""
         found = notifications.change(
             owner_of(actor, organization_id),
             subscription_id,
@@ -146,7 +146,7 @@ def _add_use_routes(
         actor: Actor = Depends(writer),
         organization_id: OneOrganization = None,
     ) -> wire.Subscription:
-        """Confirm an email address with the code that was sent to it. Its events are sent from then on."""
+        """Confirm an e-mail address with the code that was sent to it. Its events are sent from then on."""
         return as_answer(
             wire.Subscription,
             notifications.confirm(subscription_id, body.code, owner_of(actor, organization_id)).as_dict(),
@@ -203,7 +203,7 @@ def _add_delivery_routes(routes: APIRouter, notifications: Notifications, owner_
 def _add_event_routes(routes: APIRouter, tailing: Tailing, find_lease: FindLease, require: Require) -> None:
     @routes.get("/v1/event-kinds")
     def list_event_kinds(actor: Actor = Depends(require("subscriptions:read"))) -> wire.EventKindList:
-        """List the event types that the caller can subscribe to."""
+        """List the kinds of events that the caller can subscribe to."""
         found = [kind for kind in all_kinds() if actor.everywhere or kind.audience == "organization"]
         return as_answer(
             wire.EventKindList,

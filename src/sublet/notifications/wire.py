@@ -17,7 +17,7 @@ Name = Annotated[str, MaxLen(120), LINE]
 
 @body
 class NewSubscription:
-    """A subscription to events. `kinds` are event types such as `lease.ready`, `lease.*` or `*`. With `subject`, only events
+    """A subscription to events. `kinds` are kinds of events such as `lease.ready`, `lease.*` or `*`. With `subject`, only events
     about that resource, such as a lease, are sent. `format` is the format of a webhook's body. The operator can name an
     organization; without one, the subscription is the operator's own."""
 
@@ -49,7 +49,7 @@ class ConfirmAddress:
 @answer
 class Subscription:
     """A subscription to events. Without an organization, it is the operator's. `failing_since` is set while deliveries fail.
-    Until an email address is `confirmed`, it is sent only the confirmation."""
+    Until an e-mail address is `confirmed`, it is sent only the confirmation."""
 
     id: str
     organization_id: str | None
@@ -158,7 +158,7 @@ class EventList:
 
 @answer
 class EventKind:
-    """An event type, its audience, and the fields of its `data` with their types."""
+    """A kind of event, its audience, and the fields of its `data` with their types."""
 
     name: str
     audience: Literal["organization", "operator"]
@@ -170,6 +170,6 @@ class EventKind:
 
 @answer
 class EventKindList:
-    """The event types that the caller can subscribe to, by name."""
+    """The kinds of events that the caller can subscribe to, by name."""
 
     kinds: list[EventKind]
