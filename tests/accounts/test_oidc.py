@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 from sqlalchemy import select
+from tests.accounts.lying_provider import ISSUER, LyingProvider
 
 from sublet.accounts.model import Organization
 from sublet.accounts.oidc.model import STARTS_MAX, ProviderAwayError, ProviderRefusedError
@@ -28,9 +29,6 @@ from sublet.store.tables.accounts import memberships, oidc_attempts, persons
 from sublet.store.tables.accounts import sessions as session_table
 from sublet.values.clock import SimulatedClock
 from sublet.values.errors import NotFoundError
-
-pytest.importorskip("joserfc", reason="joserfc reads the provider's tokens")
-from tests.accounts.lying_provider import ISSUER, LyingProvider
 
 HERE, THERE = "192.0.2.7", "198.51.100.9"
 SECRET = "a secret: with/signs"

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
+from tests.accounts.lying_provider import ISSUER, LyingProvider
 
 from sublet.accounts.oidc.service import SignInElsewhere
 from sublet.accounts.passkeys.service import Passkeys
@@ -24,9 +25,6 @@ from sublet.console.pages import router
 from sublet.console.signing import signing_router
 from sublet.store import Store
 from sublet.store.sealing import sealing_of
-
-pytest.importorskip("joserfc", reason="joserfc reads the provider's tokens")
-from tests.accounts.lying_provider import ISSUER, LyingProvider
 
 EVIL = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>"
 

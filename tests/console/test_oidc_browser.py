@@ -35,7 +35,6 @@ from sublet.store.sealing import sealing_of
 from sublet.values.clock import SystemClock
 
 pytestmark = pytest.mark.real
-pytest.importorskip("joserfc", reason="joserfc reads the provider's tokens")
 CLIENT_SECRET = "for-tests-only-0123456789-0123456789"
 
 

@@ -29,7 +29,6 @@ from sublet.store.sealing import sealing_of
 from sublet.values.clock import SimulatedClock
 
 pytestmark = pytest.mark.real
-pytest.importorskip("webauthn", reason="webauthn reads what passkeys sign")
 ADA, GOOD = "ada@example.com", "a long walk by the sea"
 
 
