@@ -381,3 +381,30 @@ def test_the_database_away_refuses_and_comes_back() -> None:
     later = one.ask(GRANTS[0], 0, 1)
     one.deliver()
     assert later.started
+
+
+def test_a_gateway_gives_back_slots_that_its_requests_do_not_need_though_they_go_on() -> None:
+    clock, database = Clock(), Database()
+    at_once = SharedLimit("lim_c", "this key", "", None, None, None, 5)
+    grant = KeyGrant("key_c", "org_a", limits=(at_once,))
+    one, two = Gateway("one", clock, database), Gateway("two", clock, database)
+
+    def round_of(counts: dict[str, int]) -> dict[str, int]:
+        """So many requests of each gateway at once, which end before the next round; how many started."""
+        asked = [gateway.ask(grant, 1, 1) for gateway in (one, two) for _ in range(counts[gateway.run])]
+        for gateway in (one, two, one, two):
+            gateway.deliver()
+        started = {run: sum(item.started for item in asked if item.gateway.run == run) for run in counts}
+        clock.mono += 0.4
+        clock.wall_us += 400_000
+        for request in asked:
+            if request.started and request.claim is not None:
+                request.claim.settle(1, 1)
+        for gateway in (one, two):
+            gateway.limits.sweep()
+            gateway.deliver()
+        return started
+
+    assert round_of({"one": 4, "two": 1}) == {"one": 4, "two": 1}
+    rounds = [round_of({"one": 3, "two": 3}) for _ in range(6)]
+    assert [sum(each.values()) for each in rounds[-3:]] == [5, 5, 5], rounds

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -13,6 +15,7 @@ from tests.ledger.payer import Account
 from sublet.accounts.service import Accounts
 from sublet.ledger.model import UsageEvent
 from sublet.ledger.prices.book import PriceOverlapError
+from sublet.ledger.prices.booking import Books
 from sublet.ledger.prices.cards import CARD_ENTRIES_MAX, card_from_dict
 from sublet.ledger.rating.fixed import BackdatedError
 from sublet.ledger.service import Ledger
@@ -142,3 +145,19 @@ def test_a_change_of_one_customers_terms_reads_nothing_of_the_others(account: Op
     publish(payer, OWN | {"id": "own0"}, OWN | {"id": "more", "meter": "images"}, owner=owners[0])
     assert use("after") == first // len(owners)
     payer.sound()
+
+
+def test_threads_that_learn_of_a_version_at_once_all_find_it(account: Open) -> None:
+    payer = account()
+    number = publish(payer, OWN)
+    for _ in range(10):
+        books, both = Books(), threading.Barrier(4)
+
+        def find(books: Books = books, both: threading.Barrier = both) -> int:
+            with payer.ledger.store.read() as connection:
+                both.wait(20)
+                return books.version(connection, number).version
+
+        with ThreadPoolExecutor(4) as pool:
+            found = [pool.submit(find) for _ in range(4)]
+            assert [each.result() for each in found] == [number] * 4

@@ -146,11 +146,30 @@ class Window(Share):
 class Slots(Share):
     """Requests that may be under way here at once: `free` more than the `in_use` that are."""
 
-    __slots__ = ("in_use",)
+    __slots__ = ("_least_free", "_measured_at", "in_use", "spare")
 
     def __init__(self, limit: SharedLimit, most: int) -> None:
         super().__init__(limit, SLOTS, most)
-        self.in_use = 0
+        self.in_use = self.spare = self._least_free = 0
+        """`spare`: as many as no request needed lately, while the database had none left for other gateways."""
+        self._measured_at = 0.0
+
+    def take(self) -> None:
+        """One request begins."""
+        self.free -= 1
+        self.in_use += 1
+        self._least_free = min(self._least_free, self.free)
+
+    def give(self) -> None:
+        """One request ended."""
+        self.free += 1
+        self.in_use -= 1
+
+    def measure(self, now: float) -> None:
+        """Note from time to time what nobody needed since the last time."""
+        if now - self._measured_at > IDLE_S:
+            self.spare = min(self._least_free, self.free) if self.left == 0 else 0
+            self._least_free, self._measured_at = self.free, now
 
     @property
     def busy(self) -> bool:
@@ -159,6 +178,7 @@ class Slots(Share):
     def want(self, least: int, target: int, back: int = 0) -> WantSlots:
         """An order for it; what goes `back` is not here any more."""
         self.free -= back
+        self.spare, self._least_free = 0, min(self._least_free, self.free)
         return WantSlots(self.limit.id, self.most, self.free + self.in_use, least, target)
 
     def refusal(self, now_us: int) -> RateLimitError:

@@ -77,9 +77,10 @@ class Claim:
             if share.free < amount:
                 return share
         for share, amount in self.parts:
-            share.free -= amount
             if isinstance(share, Slots):
-                share.in_use += 1
+                share.take()
+            else:
+                share.free -= amount
         self.minute = minute
         self.granted = True
         return None
@@ -94,8 +95,7 @@ class Claim:
         if self._end():
             for share, amount in self.parts:
                 if isinstance(share, Slots):
-                    share.in_use -= 1
-                    share.free += 1
+                    share.give()
                 elif share.kind != REQUESTS:
                     share.settle(amount, used_input if share.kind == INPUT else used_output, self.minute)
 
@@ -104,8 +104,7 @@ class Claim:
         if self._end():
             for share, amount in self.parts:
                 if isinstance(share, Slots):
-                    share.in_use -= 1
-                    share.free += 1
+                    share.give()
                 else:
                     share.settle(amount, 0, self.minute)
 
@@ -269,6 +268,9 @@ class Limits:
                     claim.tell(LimitUnreachableError(retry_after_s=2.0))
         if self.known or self._waiting:
             minute = self._host.now_us() // US_PER_MINUTE
+            for share in self._active if self._seen else ():
+                if isinstance(share, Slots):
+                    share.measure(now)
             if now - self._beat_at > BEAT_S or any(self._idle(share, minute, now) for share in self._active):
                 self._kick()
 
@@ -301,6 +303,8 @@ class Limits:
                 return True
             if share.minute != minute:
                 return False
+        elif share.spare:
+            return True
         return share.free > 0 and now - share.used_at > IDLE_S
 
     def _kick(self) -> None:
@@ -320,7 +324,9 @@ class Limits:
                 share.turn(minute)
             free = share.free
             least = max(0, needed.get(share, 0) - free)
-            back = 0 if needed.get(share) else free if self._idle(share, minute, now) else 0
+            back = 0 if needed.get(share) or not self._idle(share, minute, now) else free
+            if isinstance(share, Slots) and now - share.used_at <= IDLE_S:
+                back = min(back, share.spare)
             target = 0 if back else share.lacking
             if isinstance(share, Slots):
                 back = free if stale else back

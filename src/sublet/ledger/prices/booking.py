@@ -88,6 +88,8 @@ class Books:
     def _learn(self, connection: Connection, number: int) -> None:
         """Learn which versions up to `number` are of the book, and read those of cards."""
         with self._learning:
+            if number <= self._through:
+                return  # another thread learned it while this one waited
             after = books.c.version > self._through
             columns = (books.c.version, books.c.organization_id)
             query = select(*columns).where(after, books.c.version <= number).order_by(books.c.version)
