@@ -50,11 +50,12 @@ def with_generated(page: str, text: str) -> str:
 
 def settings() -> str:
     """A table per section, in the order of the settings."""
-    from sublet.config.settings import Settings, describe
+    from sublet.config.described import describe
+    from sublet.config.settings import Settings
 
     lines: list[str] = []
     section = None
-    for name, default, meaning in describe():
+    for name, default, meaning in describe(Settings):
         here, _, key = name.rpartition(".")
         if here != section:
             section = here

@@ -7,7 +7,8 @@ import re
 import pytest
 from tests.docs.manual import DOCS, manual
 
-from sublet.config.settings import describe
+from sublet.config.described import describe
+from sublet.config.settings import Settings
 from sublet.values.errors import all_error_types
 
 
@@ -19,12 +20,12 @@ def test_the_generated_part_is_what_make_manual_writes(page: str) -> None:
 
 def test_every_setting_is_in_the_manual_with_its_default_and_its_meaning() -> None:
     rows = _tables((DOCS / "settings.md").read_text(encoding="utf-8"))
-    for name, default, meaning in describe():
+    for name, default, meaning in describe(Settings):
         section, _, key = name.rpartition(".")
         found = rows[section][f"`{key}`"]
         assert default in found[0]
         assert found[1] == meaning
-    assert sum(len(keys) for keys in rows.values()) == len(describe()), "and nothing that is none"
+    assert sum(len(keys) for keys in rows.values()) == len(describe(Settings)), "and nothing that is none"
 
 
 def _tables(page: str) -> dict[str, dict[str, list[str]]]:

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from sublet.config import settings as module
-from sublet.config.settings import Settings, SettingsError, describe, is_loopback, load, setting_names
+from sublet.config.described import describe, setting_names
+from sublet.config.settings import Settings, SettingsError, is_loopback, load
 from sublet.values.errors import InvalidInputError
 
 
@@ -205,9 +206,9 @@ def test_settings_do_not_change_once_read() -> None:
 
 
 def test_every_setting_is_described_with_its_default() -> None:
-    rows = describe()
-    assert [name for name, _, _ in rows] == setting_names()
-    assert len(set(setting_names())) == len(rows)
+    rows = describe(Settings)
+    assert [name for name, _, _ in rows] == setting_names(Settings)
+    assert len(set(setting_names(Settings))) == len(rows)
     assert all(meaning for _, _, meaning in rows)
     defaults = {name: default for name, default, _ in rows}
     assert defaults["control.port"] == "8080"
@@ -220,7 +221,7 @@ def test_every_setting_is_described_with_its_default() -> None:
 
 def test_a_file_that_states_every_default_changes_nothing() -> None:
     tables: dict[str, list[str]] = {"": []}
-    for name, default, _ in describe():
+    for name, default, _ in describe(Settings):
         section, _, key = name.rpartition(".")
         if (
             not f"{section}.".startswith(("pools.", "gateway.models.", "gateway.routes.", "backends.", "oidc."))

@@ -7,7 +7,7 @@ from datetime import timedelta
 from decimal import Decimal
 from fractions import Fraction
 
-from sublet.config.settings import Billing
+from sublet.config.sections import Billing
 from sublet.ledger.invoices.details import AcceleratorsOf
 from sublet.ledger.invoices.logos import read_logo
 from sublet.ledger.invoices.parties import Issuer
