@@ -1,0 +1,1 @@
+"""The best use of idle capacity: a linear program, whole replicas, and a fallback without a solver. Pure."""
