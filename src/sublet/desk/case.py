@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date
 from enum import StrEnum
@@ -19,9 +19,11 @@ from sublet.desk.intervals import Interval, of_phrase
 from sublet.desk.sheet import Mark, Sheet, Status, Value
 from sublet.desk.terms import Term, names_in
 from sublet.desk.units import Basis, Unit, parse_unit
+from sublet.desk.vectors import Vector
 from sublet.values.errors import InvalidInputError
 
 _Choice = TypeVar("_Choice", bound=StrEnum)
+_T = TypeVar("_T")
 
 _GIVEN = (Status.PUBLISHED, Status.EXTERNAL, Status.ASSUMPTION, Status.BOUND)
 _BANNED = re.compile(r"\b([a-z]\d\d[a-z]?)(?:-([a-z]\d\d))?\b")
@@ -99,6 +101,9 @@ class Build:
         self.inputs: list[str] = []
         self.rates: list[tuple[str, float]] = []
         self.flagged: dict[str, Flag] = {}
+        self.lists: dict[str, Vector] = {}
+        self.pending_lists: dict[str, Callable[[], Vector]] = {}
+        self._bans: dict[str, frozenset[str]] | None = None
         self._sources: dict[str, Source] = {}
         self._pending: dict[str, Table] = {}
         self._open: list[str] = []
@@ -107,9 +112,14 @@ class Build:
         """The source that `table` names. Raises CaseError where it names none, or one that is not listed."""
         if not table.has(key):
             raise table.fail(None, f'no source is given; write {key} = "ID" of one under [sources]')
-        name = table.text(key)
+        return self.source_named(table.text(key), table, table.line(key))
+
+    def source_named(self, name: str, table: Table, line: int) -> Source:
+        """The source of an id. Raises CaseError at `line` where it is not listed."""
         if name not in self._sources:
-            raise table.fail(key, f"source {name!r} is not under [sources]; {nearest(name, self._sources)}")
+            raise table.document.refuse_line(
+                line, f"source {name!r} is not under [sources]; {nearest(name, self._sources)}"
+            )
         return self._sources[name]
 
     def ref(self, name: str) -> Term:
@@ -119,9 +129,33 @@ class Build:
         if name not in self.sheet and name in self._pending:
             self._calculate(name)
         if name not in self.sheet:
-            known = [value.name for value in self.sheet] + list(self._pending)
+            if name in self.lists or name in self.pending_lists:
+                raise CaseError(
+                    f"{name!r} is a list, not one number; make one of it in a formula, as in sum({name}), or name an element of it"
+                )
+            known = [value.name for value in self.sheet] + [*self._pending, *self.lists, *self.pending_lists]
             raise UnknownNameError(f"there is no value {name!r} in this case; {nearest(name, known)}")
         return self.sheet.ref(name)
+
+    def list_of(self, name: str) -> Vector | None:
+        """The column or series of a name, calculated when first asked for; None where the name is not one.
+
+        Raises CaseError for a series that hangs on itself.
+        """
+        self.faults.check(name)
+        if name in self.pending_lists and name not in self.lists:
+            self.within(name, self.pending_lists[name])
+        return self.lists.get(name)
+
+    def within(self, name: str, calculate: Callable[[], object]) -> None:
+        """Calculate a value or a list. Raises CaseError where it hangs on itself."""
+        if name in self._open:
+            raise CaseError(f"{' -> '.join([*self._open, name])} goes round in a circle; break it")
+        self._open.append(name)
+        try:
+            calculate()
+        finally:
+            self._open.pop()
 
     def named(self, table: Table, key: str, unit: str) -> Term:
         """The value that `table` names under `key`, in `unit`. Raises CaseError with file and line."""
@@ -129,7 +163,7 @@ class Build:
 
         def act() -> Term:
             term = self.ref(name)
-            (term.unit or parse_unit("1")).factor_to(_without_basis(unit))
+            (term.unit or parse_unit("1")).factor_to(without_basis(unit))
             return term
 
         return at_line(table, key, act)
@@ -186,9 +220,7 @@ class Build:
 
     def read_sources(self, root: Table) -> None:
         for name, table in root.named_tables("sources"):
-            self._sources[name] = Source(
-                name, table.text("title"), _day_text(table, "date"), table.text("language", "")
-            )
+            self._sources[name] = Source(name, table.text("title"), day_text(table, "date"), table.text("language", ""))
             table.finish()
 
     def read_statements(self, root: Table) -> None:
@@ -202,7 +234,7 @@ class Build:
     def _read_statement(self, table: Table) -> None:
         statement = self._statement(table)
         self.statements.append(statement)
-        status = _status(table, Status.PUBLISHED)
+        status = status_of(table, Status.PUBLISHED)
         source = f"{statement.speaker}, {statement.where}: {statement.source.title}"
         note = "; ".join(part for part in (statement.measures, statement.flag) if part)
         if table.has("capacity"):
@@ -216,7 +248,7 @@ class Build:
         at_line(table, "id", self.sheet.give, value)
 
     def _statement(self, table: Table) -> Statement:
-        content = _content(table)
+        content = content_of(table)
         unit = table.text("unit")
         if not isinstance(content, str):
             at_line(table, "unit", parse_unit, unit)
@@ -232,7 +264,7 @@ class Build:
     def _capacity_row(self, table: Table, statement: Statement) -> None:
         def act() -> CapacityRow:
             unit = parse_unit(statement.unit)
-            factor = float(unit.factor_to(_without_basis("GW")))
+            factor = float(unit.factor_to(without_basis("GW")))
             extent = None if statement.range is None else statement.range.scaled(factor)
             return CapacityRow(
                 statement.id, table.text("owner"), table.text("source"), statement.family,
@@ -252,12 +284,12 @@ class Build:
                 table.finish()
 
     def _input(self, name: str, table: Table) -> None:
-        content = _content(table)
+        content = content_of(table)
         unit = table.text("unit")
         source = self.source(table)
-        status = _status(table, None)
+        status = status_of(table, None)
         how, note = table.text("how", ""), table.text("note", "")
-        dated = _day_text(table, "date") if table.has("date") else source.date
+        dated = day_text(table, "date") if table.has("date") else source.date
         parsed = at_line(table, "unit", parse_unit, unit)
         if isinstance(content, str) and re.fullmatch(r"[-+]?[\d.,_]+(e[-+]?\d+)?", content.strip(), re.IGNORECASE):
             raise table.fail(
@@ -289,55 +321,6 @@ class Build:
         phrase = table.text("qualifier", "")
         return at_line(table, "qualifier", _phrase_range, content, phrase, unit) if phrase else None
 
-    def read_exchange_rates(self, root: Table) -> None:
-        """`[exchange_rates.TWD]`: how much of a currency a US dollar buys, as `fx.TWD`, and for telling a slip of currency."""
-        for code, table in root.named_tables("exchange_rates"):
-            name = f"fx.{code}"
-            with self.faults.gathered(name):
-                rate, source = table.number("per_usd"), self.source(table)
-                if not rate > 0:
-                    raise table.fail(
-                        "per_usd", f"per_usd is {rate:g}; write how much {code} a US dollar buys, above zero"
-                    )
-                dated = _day_text(table, "date") if table.has("date") else source.date
-                table.finish()
-                status = Status.EXTERNAL
-                value = Value(name, rate, f"{code}/USD", status, source.title, dated, line=table.line())
-                at_line(table, None, parse_unit, value.unit)
-                at_line(table, None, self.sheet.give, value)
-                self.rates.append((f"{code} for USD", rate))
-
-    def read_hardware(self, root: Table) -> None:
-        """`[hardware.NAME]`: a system's maximum draw over its accelerators gives watts at IT level."""
-        for name, table in root.named_tables("hardware"):
-            with self.faults.gathered():
-                self._hardware(name, table)
-
-    def _hardware(self, name: str, table: Table) -> None:
-        source = self.source(table)
-        note = table.text("note", "")
-        for key, unit in (("system_w", "W, IT"), ("accelerators", "accelerators")):
-            given = Value(
-                f"hw.{name}.{key}", table.number(key), unit, Status.EXTERNAL, source.title, source.date, note=note,
-                line=table.line(key),
-            )  # fmt: skip
-            if not given.number > 0:
-                raise table.fail(key, f"{key} is {given.number:g}; write a number above zero")
-            self.sheet.give(given)
-        watts = self.ref(f"hw.{name}.system_w") / self.ref(f"hw.{name}.accelerators")
-        self.derive(
-            table, f"par.watts_it.{name}", watts, "W per accelerator, server or rack level",
-            note="system max / accelerators",
-        )  # fmt: skip
-        if table.has("all_in_w"):
-            all_in = Value(
-                f"par.watts_all_in.{name}", table.number("all_in_w"), "W per accelerator, all-in utility",
-                Status.EXTERNAL, self.source(table, "all_in_source").title, self.source(table, "all_in_source").date,
-                line=table.line("all_in_w"),
-            )  # fmt: skip
-            self.sheet.give(all_in)
-        table.finish()
-
     def read_formulas(self, root: Table) -> None:
         """`[formulas.NAME]`, or the short form NAME = "…" is refused: every result states its unit."""
         for name, table in root.named_tables("formulas"):
@@ -347,22 +330,24 @@ class Build:
 
     def _calculate(self, name: str) -> None:
         table = self._pending[name]
-        if name in self._open:
-            raise table.fail("formula", f"{' -> '.join([*self._open, name])} goes round in a circle; break it")
-        self._open.append(name)
-        try:
+
+        def act() -> None:
             unit, note = table.text("unit"), table.text("note", "")
-            status = _status(table, None, given=False) if table.has("status") else None
+            status = status_of(table, None, given=False) if table.has("status") else None
             term = at_line(table, "formula", self._traced, table)
             family = table.text("family", "")
             at_line(table, "formula", self.sheet.derive, name, term, unit, status, note, table.line(), family)
             table.finish()
-        finally:
-            self._open.pop()
+
+        at_line(table, "formula", self.within, name, act)
 
     def _traced(self, table: Table) -> Term:
+        return self.traced(lambda: calculate(table.text("formula"), self.ref, self.check_rows, self.list_of))
+
+    def traced(self, act: Callable[[], _T]) -> _T:
+        """What a formula gives; a limit that a value breaks is reported at the value's own line."""
         try:
-            return calculate(table.text("formula"), self.ref, self._check_rows)
+            return act()
         except InvalidInputError as error:
             culprit = error.details.get("value_name")
             if culprit and culprit in self.sheet and self.sheet[culprit].line:
@@ -372,7 +357,7 @@ class Build:
                 raise kind(message, file=self.document.name, line=line) from error
             raise
 
-    def _check_rows(self, function: str, names: Sequence[str]) -> None:
+    def check_rows(self, function: str, names: Sequence[str]) -> None:
         if function == "+":
             self._check_pair(*names)
             return
@@ -392,11 +377,11 @@ class Build:
 
     def _check_pair(self, first: str, second: str) -> None:
         """Neither these two nor any row that they were calculated from may be banned from the other's sum."""
-        rows = {row.id: row for row in self.statements}
+        if self._bans is None:
+            self._bans = {row.id: frozenset(row.banned) for row in self.statements if row.banned}
         for one, other in ((first, second), (second, first)):
-            others = self.sheet.leaves(other)
             for mine in self.sheet.leaves(one):
-                banned = set(rows[mine].banned) & set(others) if mine in rows else set()
+                banned = self._bans.get(mine, frozenset()).intersection(self.sheet.leaves(other))
                 if banned:
                     met = min(banned)
                     raise FamilyError(
@@ -404,7 +389,7 @@ class Build:
                     )
 
 
-def _content(table: Table) -> float | tuple[float, ...] | str:
+def content_of(table: Table) -> float | tuple[float, ...] | str:
     table.asked.add("value")
     if "value" not in table.data:
         raise table.fail(None, "'value' is missing here; write value = a number, a list of numbers, or a text")
@@ -448,7 +433,7 @@ def _phrase_range(content: float | tuple[float, ...] | str, qualifier: str, unit
         return None
 
 
-def _status(table: Table, default: Status | None, given: bool = True) -> Status:
+def status_of(table: Table, default: Status | None, given: bool = True) -> Status:
     if default is not None and not table.has("status"):
         return default
     text = table.text("status")
@@ -468,7 +453,8 @@ def _choice(table: Table, key: str, kind: type[_Choice], default: _Choice | None
     return valid[text]
 
 
-def _day_text(table: Table, key: str) -> str:
+def day_text(table: Table, key: str) -> str:
+    """A date, with or without quotes, as text."""
     found = table.data.get(key)
     if isinstance(found, date):
         table.has(key)
@@ -476,6 +462,6 @@ def _day_text(table: Table, key: str) -> str:
     return table.text(key)
 
 
-def _without_basis(unit: str) -> Unit:
+def without_basis(unit: str) -> Unit:
     parsed = parse_unit(unit)
     return Unit(parsed.label, parsed.scale, parsed.dimensions)

@@ -22,8 +22,11 @@ from sublet.desk.sections import (
     customers,
     decision,
     evidence,
+    exchange,
+    hardware,
     questions,
     raw_managed,
+    tables,
     uncertainty,
 )
 from sublet.desk.sections.bridge import Bridge
@@ -125,8 +128,8 @@ class Desk:
 
 
 _TABLES = (
-    "case", "sources", "rows", "capacity_checks", "inputs", "exchange_rates", "hardware", "formulas", "comparables", "bridge",
-    "decision",
+    "case", "sources", "rows", "capacity_checks", "inputs", "exchange_rates", "hardware", "tables", "formulas",
+    "comparables", "bridge", "decision",
     "capex", "channels", "counterparties", "contracts", "signals", "positioning", "surplus", "verdicts",
     "settled", "monte_carlo", "scenarios",
 )  # fmt: skip
@@ -160,8 +163,9 @@ def _built(document: Document, build: Build) -> Desk:
     build.read_sources(root)
     build.read_statements(root)
     build.read_inputs(root)
-    build.read_exchange_rates(root)
-    build.read_hardware(root)
+    exchange.read(root, build, heading.as_of)
+    hardware.read(root, build)
+    tables.read(root, build)
     build.read_formulas(root)
     deals = comparables.read(root, build)
     bridged = _part(build, "bridge", bridge.read, root, build)

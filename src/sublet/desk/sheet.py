@@ -274,13 +274,14 @@ class Sheet:
     def range_of(self, name: str) -> Interval | None:
         """The range of a result over the corners of its inputs' ranges; None where no input has one, or too many do.
 
-        Exact where the formula is monotone in each input, as every formula of the desk is on its domain.
+        Exact where the formula is monotone in each input, as every formula of the desk is on its domain. A choice need not
+        be, so a result that hangs on an `if` or a lookup by number has none.
         """
         value = self[name]
         if value.range is not None or value.term is None:
             return value.range
         ranged = [leaf for leaf in self.leaves(name) if self._values[leaf].range is not None]
-        if not 0 < len(ranged) <= RANGED_INPUTS_MAX:
+        if not 0 < len(ranged) <= RANGED_INPUTS_MAX or self._has_choice(name):
             return None
         ends = [(self._values[leaf].range or Interval(0, 0)) for leaf in ranged]
         corners = np.array(list(itertools.product(*((end.low, end.high) for end in ends))))
@@ -288,6 +289,18 @@ class Sheet:
             found = self.recalculate([name], {leaf: corners[:, column] for column, leaf in enumerate(ranged)})[name]
         low, high = float(np.min(found)), float(np.max(found))
         return Interval(low, high) if np.isfinite([low, high]).all() else None
+
+    def _has_choice(self, name: str) -> bool:
+        pending, met = [reference(name, 0.0, parse_unit("1"))], {name}
+        while pending:
+            term = pending.pop()
+            if term.op in ("if", "lookup"):
+                return True
+            pending.extend(term.args)
+            if term.op == "ref" and term.name in self._definitions and (term.name == name or term.name not in met):
+                met.add(term.name)
+                pending.append(self._definitions[term.name])
+        return False
 
     def _put(self, value: Value) -> None:
         if value.name in self._values:

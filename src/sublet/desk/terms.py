@@ -8,9 +8,11 @@ workbook as a live formula. So the number, its explanation and the spreadsheet c
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+import operator
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import reduce
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -18,6 +20,7 @@ from numpy.typing import NDArray
 
 from sublet.desk.errors import UnitError
 from sublet.desk.lineage import NOTHING, Lineage, of_given, of_product, of_quotient, of_sum
+from sublet.desk.lists import present_value, rate_of_return, row_of
 from sublet.desk.units import NUMBER, Unit, check_basis
 from sublet.values.errors import InvalidInputError
 
@@ -26,7 +29,8 @@ Number: TypeAlias = Any
 
 FloatArray: TypeAlias = NDArray[np.float64]
 
-_PRECEDENCE = {"+": 1, "-": 1, "*": 2, "/": 2, "neg": 3, "**": 4}
+COMPARISONS = ("<", "<=", ">", ">=", "==", "!=")
+_PRECEDENCE = {**dict.fromkeys(COMPARISONS, 0), "+": 1, "-": 1, "*": 2, "/": 2, "neg": 3, "**": 4}
 _ATOM = 9
 _CALLED_MAX = 60
 """A longer calculation isn't spelled out in a message."""
@@ -136,6 +140,38 @@ def greatest(left: Number, right: Number) -> Number:
     return _two("max", left, right, np.maximum)
 
 
+def compared(sign: str, left: Term, right: Term) -> Term:
+    """1 where `left sign right` holds, 0 where not. Raises UnitError, BasisError or FamilyError for unlike things."""
+    unit, left, right = _units_of("-", left, right)
+    if unit is not None:
+        _lineage_of("-", left, right, unit)
+    return Term(sign, (left, right), float(_apply(sign, [left.value, right.value])), unit=NUMBER)
+
+
+def chosen(condition: Term, then: Term, otherwise: Term) -> Term:
+    """`then` where the condition holds, else `otherwise`; both must be things that could be added to each other."""
+    unit, then, otherwise = _units_of("max", then, otherwise)
+    lineage = _lineage_of("max", then, otherwise, unit) if unit is not None else NOTHING
+    value = then.value if condition.value else otherwise.value
+    return Term("if", (condition, then, otherwise), value, unit=unit, lineage=lineage)
+
+
+def undefined_quotient(left: Term, right: Term) -> Term:
+    """A quotient whose divisor is zero: not a number, for the branch of an `if` that is not taken."""
+    unit = (left.unit or NUMBER).times(right.unit or NUMBER, -1)
+    return Term("/", (left, right), unit=unit, lineage=left.lineage.joined(right.lineage))
+
+
+def listed(op: str, items: Sequence[Term], text: str, first: Term | None = None, keys: Sequence[Term] = ()) -> Term:
+    """One step over a list: sum, min, max, npv, irr or lookup. `text` is how the list is named in the formula.
+
+    `items` share a unit and a lineage. `first` is what stands before the list: npv's rate, and what lookup seeks in `keys`.
+    """
+    args = (*([first] if first is not None else []), *keys, *items)
+    value = float(_apply(op, [arg.value for arg in args]))
+    return Term(op, args, value, text, items[0].unit, items[0].lineage)
+
+
 def normal_share_below(z: Number) -> Number:
     """Phi(z), the share of a normal distribution below z standard deviations; error below 1e-15 (math.erfc)."""
     if isinstance(z, Term):
@@ -242,26 +278,37 @@ _phi_array = np.vectorize(_phi, otypes=[np.float64])
 
 
 def _apply(op: str, values: list[Any]) -> Any:
+    if op in _BINARY:
+        return _BINARY[op](values[0], values[1])
     match op:
-        case "+":
-            return values[0] + values[1]
-        case "-":
-            return values[0] - values[1]
-        case "*":
-            return values[0] * values[1]
-        case "/":
-            return values[0] / values[1]
-        case "**":
-            return values[0] ** values[1]
         case "neg":
             return -values[0]
         case "min":
-            return np.minimum(values[0], values[1])
+            return reduce(np.minimum, values)
         case "max":
-            return np.maximum(values[0], values[1])
+            return reduce(np.maximum, values)
         case "phi":
             return normal_share_below(values[0])
+        case "sum":
+            return reduce(operator.add, values)
+        case "npv":
+            return present_value(values[0], values[1:])
+        case "irr":
+            return rate_of_return(values)
+        case "lookup":
+            half = len(values) // 2
+            return row_of(values[0], values[1 : half + 1], values[half + 1 :])
+    if op in _COMPARE:
+        return np.where(_COMPARE[op](values[0], values[1]), 1.0, 0.0)
     raise UnitError(f"operation {op!r} is not one that the desk can calculate")
+
+
+_BINARY: dict[str, Callable[[Any, Any], Any]] = {
+    "+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.truediv, "**": operator.pow,
+}  # fmt: skip
+_COMPARE: dict[str, Callable[[Any, Any], Any]] = {
+    "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge, "==": operator.eq, "!=": operator.ne,
+}  # fmt: skip
 
 
 def evaluate(term: Term, known: dict[str, Any], definitions: Mapping[str, Term]) -> Any:
@@ -276,7 +323,24 @@ def evaluate(term: Term, known: dict[str, Any], definitions: Mapping[str, Term])
             definition = definitions.get(term.name)
             known[term.name] = term.value if definition is None else evaluate(definition, known, definitions)
         return known[term.name]
+    if term.op == "if":
+        return _evaluated_if(term, known, definitions)
     return _apply(term.op, [evaluate(arg, known, definitions) for arg in term.args])
+
+
+def _evaluated_if(term: Term, known: dict[str, Any], definitions: Mapping[str, Term]) -> Any:
+    """One number takes one branch only; for an array, a branch that divides by zero gives no number where it isn't taken."""
+    holds = np.asarray(evaluate(term.args[0], known, definitions))
+    if holds.ndim == 0:
+        return evaluate(term.args[1] if holds else term.args[2], known, definitions)
+    branches = []
+    for arg in term.args[1:]:
+        try:
+            with np.errstate(all="ignore"):
+                branches.append(evaluate(arg, known, definitions))
+        except ZeroDivisionError:
+            branches.append(math.nan)
+    return np.where(holds, branches[0], branches[1])
 
 
 def names_in(term: Term) -> list[str]:
@@ -309,19 +373,50 @@ def formula_text(term: Term) -> str:
     return _render(term, lambda name: name, {"**": "^"})[0]
 
 
-def spreadsheet_formula(term: Term, cell_of: Callable[[str], str]) -> str:
-    """The calculation as a spreadsheet formula without the equals sign; `cell_of` gives each name's cell."""
-    return _render(term, cell_of, {"**": "^", "min": "MIN", "max": "MAX", "phi": "NORMSDIST"}, spaced=False)[0]
+def spreadsheet_formula(
+    term: Term, cell_of: Callable[[str], str], range_of: Callable[[Sequence[Term]], str] | None = None
+) -> str:
+    """The calculation as a spreadsheet formula without the equals sign.
+
+    `cell_of` gives each name's cell, `range_of` the range of cells that holds a list. Raises UnitError for a list without it.
+    """
+    spelling = {"**": "^", "==": "=", "!=": "<>", "min": "MIN", "max": "MAX", "phi": "NORMSDIST", "if": "IF"}
+    return _render(term, cell_of, spelling, spaced=False, range_of=range_of)[0]
+
+
+def _over_list(term: Term, render: Callable[[Term], str], range_of: Callable[[Sequence[Term]], str] | None) -> str:
+    if range_of is None:
+        raise UnitError(f"{term.op}() needs a range of cells in a spreadsheet")
+    match term.op:
+        case "npv":
+            return f"NPV({render(term.args[0])},{range_of(term.args[1:])})"
+        case "lookup":
+            half = len(term.args) // 2
+            return (
+                f"LOOKUP({render(term.args[0])},{range_of(term.args[1 : half + 1])},{range_of(term.args[half + 1 :])})"
+            )
+    return f"{term.op.upper()}({range_of(term.args)})"
 
 
 def _render(
-    term: Term, name_of: Callable[[str], str], spelling: Mapping[str, str], spaced: bool = True
+    term: Term,
+    name_of: Callable[[str], str],
+    spelling: Mapping[str, str],
+    spaced: bool = True,
+    range_of: Callable[[Sequence[Term]], str] | None = None,
 ) -> tuple[str, int]:
     if term.op == "const":
         return (_plain(term.value), _ATOM if term.value >= 0 else _PRECEDENCE["neg"])
     if term.op == "ref":
         return (name_of(term.name), _ATOM)
-    parts = [_render(arg, name_of, spelling, spaced) for arg in term.args]
+    if term.name and not spaced:
+        return (_over_list(term, lambda arg: _render(arg, name_of, spelling, spaced, range_of)[0], range_of), _ATOM)
+    if term.name:
+        rest = [term.name]
+        if term.op in ("npv", "lookup"):
+            rest.insert(0 if term.op == "npv" else 1, _render(term.args[0], name_of, spelling)[0])
+        return (f"{term.op}({', '.join(rest)})", _ATOM)
+    parts = [_render(arg, name_of, spelling, spaced, range_of) for arg in term.args]
     if term.op not in _PRECEDENCE:
         return (f"{spelling.get(term.op, term.op)}({', '.join(text for text, _ in parts)})", _ATOM)
     rank = _PRECEDENCE[term.op]

@@ -10,9 +10,10 @@ import xlsxwriter
 
 from sublet.desk.desk import Desk
 from sublet.desk.montecarlo import SimulatedResult
+from sublet.desk.report.cells import LISTS, Cells
 from sublet.desk.sections.bridge import Grid
 from sublet.desk.sheet import STATUS_MEANINGS, Sheet, Status, Value
-from sublet.desk.terms import Term, names_in, spreadsheet_formula
+from sublet.desk.terms import Term, names_in
 
 _COLORS = {
     Status.PUBLISHED: "#DCFCE7", Status.DERIVED: "#DBEAFE", Status.BOUND: "#EDE9FE",
@@ -51,6 +52,7 @@ def write(desk: Desk, simulated: Sequence[SimulatedResult], version: str, *, cac
     writer.signals(desk)
     writer.simulation(simulated)
     writer.scenarios(desk)
+    writer.lists()
     book.close()
     return buffer.getvalue()
 
@@ -66,8 +68,7 @@ class _Writer:
         given = [value for value in sheet if value.term is None and value.is_number]
         derived = [value for value in sheet if value.term is not None]
         self._given, self._derived = given, derived
-        self._cells = {value.name: f"Inputs!$B${row}" for row, value in enumerate(given, start=2)}
-        self._cells |= {value.name: f"Values!$B${row}" for row, value in enumerate(derived, start=2)}
+        self._cells = Cells(given, derived)
 
     def about(self, desk: Desk, version: str) -> None:
         page = self._book.add_worksheet("About")
@@ -121,7 +122,7 @@ class _Writer:
         for row, value in enumerate(self._derived, start=1):
             assert value.term is not None
             page.write_string(row, 0, value.name)
-            self._formula(page, row, 1, spreadsheet_formula(value.term, self._cells.__getitem__), value.number)
+            self._formula(page, row, 1, self._cells.formula(value.term), value.number)
             self._texts(page, row, 2, (value.unit, str(value.status), value.formula, value.source, value.note), value)
 
     def grid(self, desk: Desk, grid: Grid) -> None:
@@ -160,7 +161,7 @@ class _Writer:
             page.write_number(row, 1, bar.low)
             page.write_number(row, 2, bar.high)
             for column, (end, number) in enumerate((("B", bar.at_low), ("C", bar.at_high)), start=3):
-                self._moved(page, row, column, result, bar.input, f"${end}${row + 1}", number)
+                self._moved(page, row, column, result, bar.input, f"Tornado!${end}${row + 1}", number)
             self._formula(page, row, 5, f"ABS(E{row + 1}-D{row + 1})", bar.swing)
 
     def statements(self, desk: Desk) -> None:
@@ -239,14 +240,21 @@ class _Writer:
             for column, name in enumerate(desk.heading.results, start=2):
                 page.write_number(row, column, scenario.results[name])
 
+    def lists(self) -> None:
+        """The elements of lists that formulas calculate on the way: sum, npv, irr and lookup point at them."""
+        if not self._cells.lists:
+            return
+        page = self._page(LISTS, (("element of a list", 20), ("value", 16)))
+        for row, element in enumerate(self._cells.lists, start=1):
+            if element is not None:
+                self._formula(page, row, 1, *element)
+
     def _moved(self, page: Any, row: int, column: int, result: Term, name: str, cell: str, number: float) -> None:
         """The result's formula with one input taken from the tornado's own cell; a number where it is used further down."""
         if name not in names_in(result):
             page.write_number(row, column, number)
             return
-        self._formula(
-            page, row, column, spreadsheet_formula(result, (dict(self._cells) | {name: cell}).__getitem__), number
-        )
+        self._formula(page, row, column, self._cells.formula(result, {name: cell}), number)
 
     def _page(self, name: str, columns: Sequence[tuple[str, float]]) -> Any:
         page = self._book.add_worksheet(name)
