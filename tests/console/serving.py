@@ -8,6 +8,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -55,3 +56,10 @@ def chromium() -> Iterator[Any]:
         opened = playwright.chromium.launch(executable_path=program, args=list(SWITCHES))
         yield opened
         opened.close()
+
+
+def keep_picture(page: Any, name: str) -> None:
+    """A screenshot in the folder that SUBLET_TEST_SCREENSHOTS names, where it names one."""
+    folder = os.environ.get("SUBLET_TEST_SCREENSHOTS")
+    if folder:
+        page.screenshot(path=str(Path(folder) / f"{name}.png"), full_page=True)

@@ -10,12 +10,12 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 import uvicorn
 from fastapi import FastAPI
 from tests.console.sample import sample_budgets, sample_overview, sample_record
+from tests.console.serving import keep_picture
 
 from sublet.console import Overview
 from sublet.console.budgets import budgets_page
@@ -149,13 +149,6 @@ def assert_nothing_sticks_out(page, width: int, beside: str) -> None:  # type: i
         [width, beside],
     )
     assert too_wide == []
-
-
-def keep_picture(page, name: str) -> None:  # type: ignore[no-untyped-def]
-    """A screenshot in the folder that SUBLET_TEST_SCREENSHOTS names, where it names one."""
-    folder = os.environ.get("SUBLET_TEST_SCREENSHOTS")
-    if folder:
-        page.screenshot(path=str(Path(folder) / f"{name}.png"), full_page=True)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

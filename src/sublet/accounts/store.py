@@ -9,10 +9,12 @@ from sqlalchemy import Connection, Row, func, insert, select, update
 
 from sublet.accounts.model import ApiKey, LiveKey, Organization
 from sublet.store.paging import Listing, Page, PageRequest
-from sublet.store.tables.accounts import api_keys, organizations
+from sublet.store.tables.accounts import api_keys, organizations, playground_keys
 
 ORGANIZATIONS = Listing("organizations", (organizations.c.created_at, organizations.c.id))
 KEYS = Listing("keys", (api_keys.c.created_at, api_keys.c.id))
+_LISTED = api_keys.c.id.not_in(select(playground_keys.c.key_id))
+"""The console's own keys are nobody's to list, copy or revoke."""
 
 
 def insert_organization(connection: Connection, organization: Organization) -> None:
@@ -90,7 +92,7 @@ def key_by_id(connection: Connection, key_id: str) -> ApiKey | None:
 def keys_of(connection: Connection, organization_id: str) -> list[ApiKey]:
     rows = connection.execute(
         select(api_keys)
-        .where(api_keys.c.organization_id == organization_id)
+        .where(api_keys.c.organization_id == organization_id, _LISTED)
         .order_by(api_keys.c.created_at, api_keys.c.id)
     )
     return [_key(row) for row in rows]
@@ -98,7 +100,7 @@ def keys_of(connection: Connection, organization_id: str) -> list[ApiKey]:
 
 def key_page(connection: Connection, organization_id: str, wanted: PageRequest) -> Page[ApiKey]:
     """The keys of an organization, the oldest first."""
-    query = select(api_keys).where(api_keys.c.organization_id == organization_id)
+    query = select(api_keys).where(api_keys.c.organization_id == organization_id, _LISTED)
     return KEYS.read(connection, query, wanted).map(_key)
 
 
@@ -134,7 +136,7 @@ def set_signing_secret(connection: Connection, key_id: str, sealed: str) -> None
 
 def count_keys(connection: Connection, organization_id: str) -> int:
     return connection.execute(
-        select(func.count()).select_from(api_keys).where(api_keys.c.organization_id == organization_id)
+        select(func.count()).select_from(api_keys).where(api_keys.c.organization_id == organization_id, _LISTED)
     ).scalar_one()
 
 

@@ -78,6 +78,12 @@ class Gateway(Section):
 
     host: str = Field(default="127.0.0.1", description="address to bind")
     port: Port = Field(default=8081, description="port; 0 picks a free one")
+    public_url: str = Field(
+        default="",
+        pattern=r"^(https?://[^\s/?#]+)?$",
+        max_length=300,
+        description="address under which customers reach it, such as https://api.example.com; empty: `host` and `port`",
+    )
     operator_host: str = Field(
         default="127.0.0.1", description="address of the operator's listener: /metrics, and /health with its details"
     )
@@ -160,6 +166,12 @@ class Gateway(Section):
     answer_s_max: AnswerSeconds = Field(default=900.0, description="seconds that an answer may take in total")
     models: tuple[GatewayModelSettings, ...] = ()
     routes: tuple[RouteSettings, ...] = ()
+
+    @property
+    def local_url(self) -> str:
+        """Where other processes of this machine reach it."""
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104  read, not bound
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
 
     @field_validator("models")
     @classmethod

@@ -29,6 +29,7 @@ from sublet.console.elsewhere import elsewhere_router
 from sublet.console.frame import Pages
 from sublet.console.pages import router as console_router
 from sublet.console.passkeys import passkey_router
+from sublet.console.playground import playground_router
 from sublet.console.signing import signing_router
 from sublet.control.collecting import Collecting
 from sublet.control.loops import Loop
@@ -59,6 +60,7 @@ from sublet.models import api as models_api
 from sublet.notifications import api as notifications_api
 from sublet.reporting.actuals import recent_actuals
 from sublet.reporting.backlog import contracted
+from sublet.reporting.chatting import playing
 from sublet.reporting.console_pages import console_pages, doors_of
 from sublet.reporting.overview import Overviews, pool_names
 from sublet.store import audit, once
@@ -432,6 +434,7 @@ def _add_console(api: FastAPI, system: Sublet, plane: ControlPlane) -> None:
     api.include_router(signing_router(doors, pages))
     api.include_router(passkey_router(doors, pages))
     api.include_router(elsewhere_router(doors, pages))
+    api.include_router(playground_router(system.sessions, playing(system)))
     api.include_router(console_router(system.accounts, system.sessions, pages, shown))
 
 

@@ -87,7 +87,7 @@ def _gateway(settings: Settings, fd: int | None) -> None:
             for route in settings.gateway.routes
         ),
         # What an operator may set has the same name there.
-        **{name: value for name, value in settings.gateway if name not in ("models", "routes")},
+        **{name: value for name, value in settings.gateway if name not in ("models", "routes", "public_url")},
     )
     presence = present(system.store, settings, "gateway")
     desk = HoldDesk(system.store, system.ledger.spending)

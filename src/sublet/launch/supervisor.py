@@ -270,6 +270,9 @@ class Supervisor:
         environment = {**os.environ, "SUBLET_DATA_DIR": str(self.settings.data_dir)}
         if self.config is not None:
             environment["SUBLET_CONFIG"] = str(self.config)
+        if child.name == "control" and self.settings.gateway.port == 0:
+            # The playground calls the gateway, whose port only the supervisor knows.
+            environment["SUBLET_GATEWAY__PORT"] = self.address("gateway").rpartition(":")[2]
         passed: tuple[int, ...] = ()
         if child.fd is not None:
             command += ["--fd", str(child.fd)]

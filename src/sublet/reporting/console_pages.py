@@ -12,6 +12,7 @@ from sublet.console.overview import overview_page
 from sublet.console.owing import owing_screen
 from sublet.console.page import Page, Screen
 from sublet.console.passkeys import passkeys_screen
+from sublet.console.playground import playground_screen
 from sublet.console.record import record_page
 from sublet.console.renting import Renting
 from sublet.console.running import Running
@@ -19,6 +20,7 @@ from sublet.console.selling import Selling
 from sublet.console.worth import Worth
 from sublet.desk.whatif import Cases
 from sublet.reporting.actuals import recent_actuals
+from sublet.reporting.chatting import playing
 from sublet.reporting.offers import offers, pool_sizes, pools_for_sale
 from sublet.reporting.overview import Overviews, pool_names
 from sublet.wiring.system import Sublet
@@ -40,6 +42,7 @@ def console_pages(system: Sublet, overviews: Overviews) -> tuple[Page | Screen, 
         budgets_page(overviews.budgets),
         record_page(overviews.record),
         *renting.screens(),
+        playground_screen(playing(system)),
         *Selling(system.blocks, lambda: pools_for_sale(system)).screens(),
         *Maintaining(system.maintenance, system.capacity.stated_maintenance, lambda: pool_sizes(system)).screens(),
         *worth.screens(),

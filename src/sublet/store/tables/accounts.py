@@ -1,6 +1,18 @@
 """Who buys and who operates: organizations, their API keys, and what limits them."""
 
-from sqlalchemy import BigInteger, Boolean, Column, ForeignKey, Index, Integer, String, Table, Text, false
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    false,
+)
 
 from sublet.store.metadata import metadata
 from sublet.store.types import Instant, Json
@@ -37,6 +49,17 @@ api_keys = Table(
     # What the key signs requests with, sealed; none for keys that do not call models, and those made before there was one.
     Column("signing_secret", Text, nullable=True),
     Index(None, "organization_id"),
+)
+
+# The key with which the console's playground calls models for a person; its secret is sealed, and replaced every hour.
+playground_keys = Table(
+    "playground_keys",
+    metadata,
+    Column("key_id", String(40), ForeignKey("api_keys.id"), primary_key=True),
+    Column("organization_id", String(40), ForeignKey("organizations.id"), nullable=False),
+    Column("person_id", String(40), ForeignKey("persons.id"), nullable=False),
+    Column("secret", Text, nullable=False),
+    UniqueConstraint("organization_id", "person_id"),
 )
 
 # What an organization, a project, a key or a model may use of the model API. `organization_id` is NULL where all organizations
