@@ -106,8 +106,8 @@ def test_every_section_that_the_case_has_is_on_the_page() -> None:
     found = sections(desk, run_simulation(desk, 2000), run_fans(desk))
 
     assert [section.id for section in found] == [
-        "headline", "bridge", "sensitivity", "decision", "comparables", "channels", "verdicts", "surplus", "capex", "customers",
-        "signals",         "uncertainty", "scenarios", "capacity", "positioning", "statements", "numbers",
+        "headline", "bridge", "sensitivity", "decision", "timeline", "comparables", "channels", "verdicts", "surplus", "capex",
+        "customers", "signals", "uncertainty", "scenarios", "capacity", "positioning", "statements", "numbers",
     ]  # fmt: skip
 
 

@@ -102,7 +102,7 @@ class Build:
         self.rates: list[tuple[str, float]] = []
         self.flagged: dict[str, Flag] = {}
         self.lists: dict[str, Vector] = {}
-        self.pending_lists: dict[str, Callable[[], Vector]] = {}
+        self.pending_lists: dict[str, Callable[[], None]] = {}
         self._bans: dict[str, frozenset[str]] | None = None
         self._sources: dict[str, Source] = {}
         self._pending: dict[str, Table] = {}

@@ -27,6 +27,7 @@ from sublet.desk.sections import (
     questions,
     raw_managed,
     tables,
+    timeline,
     uncertainty,
 )
 from sublet.desk.sections.bridge import Bridge
@@ -37,6 +38,7 @@ from sublet.desk.sections.decision import Decision
 from sublet.desk.sections.evidence import Positioning, SignalBoard, SurplusExample
 from sublet.desk.sections.questions import Verdict
 from sublet.desk.sections.raw_managed import Channels
+from sublet.desk.sections.timeline import Series
 from sublet.desk.sections.uncertainty import Scenario, SimulationPlan
 from sublet.desk.sheet import Sheet
 from sublet.desk.verdicts import Score, Settled
@@ -88,6 +90,7 @@ class Desk:
     score: Score | None
     simulation: SimulationPlan | None
     scenarios: tuple[Scenario, ...]
+    timeline: tuple[Series, ...]
     inputs: tuple[str, ...]
     problems: tuple[Problem, ...]
 
@@ -128,7 +131,7 @@ class Desk:
 
 
 _TABLES = (
-    "case", "sources", "rows", "capacity_checks", "inputs", "exchange_rates", "hardware", "tables", "formulas",
+    "case", "sources", "rows", "capacity_checks", "inputs", "exchange_rates", "hardware", "tables", "calendars", "series", "formulas",
     "comparables", "bridge", "decision",
     "capex", "channels", "counterparties", "contracts", "signals", "positioning", "surplus", "verdicts",
     "settled", "monte_carlo", "scenarios",
@@ -166,6 +169,7 @@ def _built(document: Document, build: Build) -> Desk:
     exchange.read(root, build, heading.as_of)
     hardware.read(root, build)
     tables.read(root, build)
+    series = timeline.read_series(root, build, timeline.read_calendars(root, build, heading.as_of))
     build.read_formulas(root)
     deals = comparables.read(root, build)
     bridged = _part(build, "bridge", bridge.read, root, build)
@@ -175,6 +179,7 @@ def _built(document: Document, build: Build) -> Desk:
     customers_found = _part(build, "counterparties", customers.read, root, build, heading.as_of)
     signals = _part(build, "signals", evidence.read_signals, root, build, heading.as_of)
     build.finish()
+    over_time = timeline.calculate_series(build, series)
     verdicts = questions.read_verdicts(root, build, heading.as_of)
     settled, found_score = questions.read_settled(root, build, heading.as_of)
     positioning = _part(build, "positioning", evidence.read_positioning, root, build)
@@ -185,7 +190,8 @@ def _built(document: Document, build: Build) -> Desk:
     for name in heading.titles:
         start, star, end = name.partition("*")
         fits = star and any(value.name.startswith(start) and value.name.endswith(end) for value in build.sheet)
-        if name not in build.sheet and not fits and not build.faults.problems:
+        known = name in build.sheet or name in build.lists or fits
+        if not known and not build.faults.problems:
             _has(root, build, "titles", name)
     plan = _part(build, "monte_carlo", uncertainty.read_simulation, root, build)
     scenarios = uncertainty.read_scenarios(root, build, results)
@@ -196,7 +202,7 @@ def _built(document: Document, build: Build) -> Desk:
     return Desk(
         replace(heading, results=results), document.digest, document.name, build.sheet, tuple(build.statements),
         tuple(build.capacity.values()), refused, claims, deals, bridged, decided, capital_found, channels, customers_found, signals,
-        positioning, surplus, verdicts, settled, found_score, plan, scenarios, tuple(build.inputs),
+        positioning, surplus, verdicts, settled, found_score, plan, scenarios, over_time, tuple(build.inputs),
         tuple(build.faults.problems),
     )  # fmt: skip
 

@@ -90,7 +90,10 @@ def day(at: date, language: str) -> str:
 
 
 def period(text: str, language: str) -> str:
-    """A month, quarter, half or year as it is written in a case (2026-09, 2026Q3, 2027H2); other words are given as they stand."""
+    """A period as it is written in a case (2026-09, 2026Q3, 2027H2, FY2027Q1); other words are given as they stand."""
+    fiscal = re.fullmatch(r"FY(\d{4})(?:Q([1-4]))?", text)
+    if fiscal is not None:
+        return _fiscal(fiscal[1], fiscal[2], language)
     found = re.fullmatch(r"(\d{4})(?:-(\d\d)|Q([1-4])|H([12]))?", text)
     if found is None:
         return text
@@ -109,6 +112,18 @@ def period(text: str, language: str) -> str:
             f"the {_ORDINALS[int(half)]} half of {year}" if language == "en" else f"{year}年{'上下'[int(half) - 1]}半年"
         )
     return year if language == "en" else f"{year}年"
+
+
+def _fiscal(year: str, quarter: str | None, language: str) -> str:
+    """fiscal 2027, 2027會計年度, 2027财年; and its quarters."""
+    if not quarter:
+        return {"en": f"fiscal {year}", "zh-Hant": f"{year}會計年度", "zh-Hans": f"{year}财年"}[language]
+    place = "一二三四"[int(quarter) - 1]
+    return {
+        "en": f"the {_ORDINALS[int(quarter)]} quarter of fiscal {year}",
+        "zh-Hant": f"{year}會計年度第{place}季",
+        "zh-Hans": f"{year}财年{place}季度",
+    }[language]
 
 
 _ORDINALS = {1: "first", 2: "second", 3: "third", 4: "fourth"}

@@ -50,6 +50,12 @@ def as_json(desk: Desk, simulated: Sequence[SimulatedResult], fans: Sequence[Fan
              "state": str(item.state_at(desk.signals.as_of))}
             for item in desk.signals.signals
         ]  # fmt: skip
+    found["series"] = [
+        {"name": item.name, "unit": item.unit, "calendar": item.calendar.name, "values": list(item.names), "years": dict(item.years),
+         "periods": [{"label": period.label, "from": period.start.isoformat(), "until": period.until.isoformat()}
+                     for period in item.calendar.periods]}
+        for item in desk.timeline
+    ]  # fmt: skip
     found["verdicts"] = [
         {"id": item.judgment.question.id, "question": item.judgment.question.text, "prior": item.prior,
          "settles_on": item.judgment.question.settles_on.isoformat(), "probability": item.judgment.probability,

@@ -10,7 +10,7 @@ from sublet.desk.desk import Desk
 from sublet.desk.montecarlo import Fan, SimulatedResult
 from sublet.desk.phrases import METRICS
 from sublet.desk.plausible import doubts
-from sublet.desk.report import charts, grids, pages_business, pages_decision, pages_market
+from sublet.desk.report import charts, grids, pages_business, pages_decision, pages_market, pages_time
 from sublet.desk.report.blocks import Block, Cell, Figure, Paragraph, Ref, Section, TableBlock, rows_of
 from sublet.desk.report.charts import Dot
 from sublet.desk.report.drawing import short
@@ -28,6 +28,7 @@ def sections(
         _headline(desk, w),
         *pages_business.bridge(w),
         pages_decision.decision(w),
+        pages_time.timeline(w),
         pages_market.comparables(w),
         pages_business.channels(w),
         pages_market.verdicts(w),
@@ -69,6 +70,7 @@ PLACES: Mapping[str, tuple[str, str]] = {
     "comparables": ("comparables", "Comparable deals"),
     "bridge": ("bridge", "Earnings"),
     "decision": ("decision", "Lease or keep"),
+    "series": ("timeline", "Over time"),
     "capex": ("capex", "Capital"),
     "channels": ("channels", "Raw against managed"),
     "counterparties": ("customers", "Customers"),
@@ -83,8 +85,8 @@ PLACES: Mapping[str, tuple[str, str]] = {
 """Where a part of the case that can't be calculated says so: the id and title of its section."""
 
 ORDER = (
-    "headline", "bridge", "sensitivity", "decision", "comparables", "channels", "verdicts", "surplus", "capex", "customers", "signals",
-    "uncertainty", "scenarios", "capacity", "positioning", "statements", "numbers",
+    "headline", "bridge", "sensitivity", "decision", "timeline", "comparables", "channels", "verdicts", "surplus", "capex",
+    "customers", "signals", "uncertainty", "scenarios", "capacity", "positioning", "statements", "numbers",
 )  # fmt: skip
 """The sections by id, in reading order."""
 

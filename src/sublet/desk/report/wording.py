@@ -124,6 +124,18 @@ class Wording:
                     return self(
                         "probability if this alone turns bearish: {a}", a=self.signal(signal.names, signal.bear)
                     )
+        for series in desk.timeline:
+            calendar, stem = series.calendar.name, name[: name.rfind(".")]
+            label = name[name.rfind(".") + 1 :]
+            if stem == series.name and (name in series.names or name in dict(series.years).values()):
+                return self("{a}, {b}", a=self.name(series.name), b=self.period(label))
+            if (
+                stem.startswith(f"{calendar}.")
+                and label in ("days", "years")
+                and stem[len(calendar) + 1 :] in series.calendar.labels
+            ):
+                told = self.period(stem[len(calendar) + 1 :])
+                return self("days in {a}", a=told) if label == "days" else self("length of {a} in years", a=told)
         if name in desk.sheet and name in desk.inputs and desk.sheet[name].note:
             return self.called(desk.sheet[name].note)
         return ""

@@ -47,6 +47,7 @@ def write(desk: Desk, simulated: Sequence[SimulatedResult], version: str, *, cac
         for grid in desk.bridge.grids:
             writer.grid(desk, grid)
         writer.tornado(desk)
+    writer.series(desk)
     writer.statements(desk)
     writer.contracts(desk)
     writer.signals(desk)
@@ -163,6 +164,37 @@ class _Writer:
             for column, (end, number) in enumerate((("B", bar.at_low), ("C", bar.at_high)), start=3):
                 self._moved(page, row, column, result, bar.input, f"Tornado!${end}${row + 1}", number)
             self._formula(page, row, 5, f"ABS(E{row + 1}-D{row + 1})", bar.swing)
+
+    def series(self, desk: Desk) -> None:
+        """A sheet for each calendar: periods down, series across, each cell pointing at its value, and a chart of them."""
+        for calendar in {series.calendar.name: series.calendar for series in desk.timeline}.values():
+            group = [series for series in desk.timeline if series.calendar.name == calendar.name]
+            name = f"Series {calendar.name}"[:31]
+            heads = [(f"{desk.title(series.name)}, {series.unit}", 18.0) for series in group]
+            page = self._page(name, [("period", 12), ("from", 12), ("until", 12), *heads])
+            for row, period in enumerate(calendar.periods, start=1):
+                for column, words in enumerate((period.label, period.start.isoformat(), period.until.isoformat())):
+                    page.write_string(row, column, words)
+                for column, series in enumerate(group, start=3):
+                    value = series.names[row - 1]
+                    self._formula(page, row, column, self._cells[value], self._sheet[value].number)
+            last = len(calendar.periods)
+            years = list(dict.fromkeys(year for series in group for year, _ in series.years))
+            for row, year in enumerate(years, start=last + 2):
+                page.write_string(row, 0, year, self._head)
+                for column, series in enumerate(group, start=3):
+                    value = dict(series.years).get(year, "")
+                    if value:
+                        self._formula(page, row, column, self._cells[value], self._sheet[value].number)
+            for place, series in enumerate(group):
+                chart = self._book.add_chart({"type": "column"})
+                chart.add_series({
+                    "name": [name, 0, 3 + place], "categories": [name, 1, 0, last, 0], "values": [name, 1, 3 + place, last, 3 + place],
+                })  # fmt: skip
+                chart.set_title({"name": desk.title(series.name), "name_font": {"size": 11}})
+                chart.set_legend({"none": True})
+                chart.set_y_axis({"name": series.unit})
+                page.insert_chart(last + 4 + len(years) + 16 * (place // 2), 8 * (place % 2), chart)
 
     def statements(self, desk: Desk) -> None:
         if not desk.statements:
