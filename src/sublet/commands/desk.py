@@ -406,6 +406,7 @@ def _simulated(item: SimulatedResult, unit: str) -> dict[str, Any]:
         "name": item.name, "unit": unit, "samples": item.samples, "mean": item.mean, "sd": item.sd,
         "standard_error": item.standard_error, "below_zero": item.below_zero,
         "quantiles": {str(point): number for point, number in item.quantiles.items()},
+        "explained": item.explained,
         "contributions": dict(item.contributions),
     }  # fmt: skip
 

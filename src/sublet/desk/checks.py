@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import re
 
-from sublet.desk.distributions import Distribution
+from sublet.desk.distributions import EMPIRICAL, MIXTURE, Distribution
 from sublet.desk.documents import Table, at_line
 from sublet.desk.formulas import LIMITS
 from sublet.desk.units import Unit
@@ -54,7 +55,23 @@ def check_inside(table: Table, content: float | tuple[float, ...] | str, distrib
 def distribution_of(table: Table) -> Distribution | None:
     if not table.has("distribution"):
         return None
-    shape = table.table("distribution")
+    return _shape(table.table("distribution"), table)
+
+
+def _shape(shape: Table, table: Table) -> Distribution:
     kind = shape.text("kind")
-    parameters = {key: shape.number(key) for key in shape.data if key != "kind"}
-    return at_line(table, "distribution", Distribution.of, kind, **parameters)
+    if kind == EMPIRICAL:
+        values = shape.numbers("values")
+        shape.finish()
+        return at_line(table, "distribution", Distribution.of_history, values)
+    if kind == MIXTURE:
+        parts = [(part.number("weight"), _shape(part, table)) for part in shape.tables("parts")]
+        shape.finish()
+        return at_line(table, "distribution", Distribution.of_parts, parts)
+    limits = {key: shape.number(key) for key in ("at_least", "at_most") if shape.has(key)}
+    parameters = {key: shape.number(key) for key in shape.data if key not in ("kind", "weight", *limits)}
+    found = at_line(table, "distribution", Distribution.of, kind, **parameters)
+    if limits:
+        ends = limits.get("at_least", -math.inf), limits.get("at_most", math.inf)
+        return at_line(table, "distribution", found.between, *ends)
+    return found

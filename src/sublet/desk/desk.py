@@ -131,7 +131,8 @@ class Desk:
 
 
 _TABLES = (
-    "case", "sources", "rows", "capacity_checks", "inputs", "exchange_rates", "hardware", "tables", "calendars", "series", "formulas",
+    "case", "sources", "rows", "capacity_checks", "inputs", "exchange_rates", "hardware", "tables", "calendars", "series",
+    "correlations", "formulas",
     "comparables", "bridge", "decision",
     "capex", "channels", "counterparties", "contracts", "signals", "positioning", "surplus", "verdicts",
     "settled", "monte_carlo", "scenarios",
@@ -193,6 +194,7 @@ def _built(document: Document, build: Build) -> Desk:
         known = name in build.sheet or name in build.lists or fits
         if not known and not build.faults.problems:
             _has(root, build, "titles", name)
+    uncertainty.read_correlations(root, build)
     plan = _part(build, "monte_carlo", uncertainty.read_simulation, root, build)
     scenarios = uncertainty.read_scenarios(root, build, results)
     refused = _refused_sums(root, build)

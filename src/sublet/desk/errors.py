@@ -63,7 +63,7 @@ def is_of_numbers(error: BaseException) -> bool:
 
 def nearest(name: str, valid: Iterable[str]) -> str:
     """A half-sentence that names the nearest valid name, or lists the first few where none is near."""
-    names = sorted(valid)
+    names = sorted(set(valid))
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.55)
     if close:
         return f"did you mean {close[0]!r}?"

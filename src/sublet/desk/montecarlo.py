@@ -1,7 +1,8 @@
 """Monte Carlo over a case's own formulas: seeded, in blocks, the same numbers on one core or many.
 
 Each input draws from its own stream, made from the seed and the input's name. So adding an input doesn't change the
-others' draws, and two cases or scenarios compared with one seed differ by their assumptions alone.
+others' draws, and two cases or scenarios compared with one seed differ by their assumptions alone. Inputs that move together mix the
+normal scores of their streams; each keeps its own distribution.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.random import SFC64, Generator, SeedSequence
 
+from sublet.desk.correlation import Group, Moments, correlated_groups
 from sublet.desk.distributions import Distribution
 from sublet.desk.errors import CalculationError
 from sublet.desk.sheet import Sheet
@@ -30,7 +32,10 @@ HISTOGRAM_BINS = 60
 
 @dataclass(frozen=True, slots=True)
 class SimulatedResult:
-    """What became of one result. `contributions` are shares of squared correlation, which sum to 1 over the inputs."""
+    """What became of one result. `contributions` sum to 1 over the inputs: squared correlations where inputs are independent,
+    Shapley shares of what a linear regression explains where they move together. `explained` is the share of variance that it
+    explains (R^2).
+    """
 
     name: str
     samples: int
@@ -41,6 +46,7 @@ class SimulatedResult:
     contributions: Mapping[str, float]
     histogram: tuple[int, ...]
     edges: tuple[float, ...]
+    explained: float
 
     @property
     def standard_error(self) -> float:
@@ -77,12 +83,13 @@ def simulate(
     fixed = dict(overrides or {})
     inputs = uncertain_inputs(sheet, results, fixed)
     outputs = {name: np.empty(samples) for name in results}
-    sums = _Moments(len(inputs), len(results))
+    groups = correlated_groups(sheet.correlations, list(inputs))
+    sums = Moments(list(inputs), len(results), groups)
 
     def run(block: int) -> tuple[FloatArray, int]:
         start = block * BLOCK
         count = min(BLOCK, samples - start)
-        drawn = {name: shape.sample(_stream(seed, name, block), count) for name, shape in inputs.items()}
+        drawn = _draws(inputs, groups, lambda name: _stream(seed, name, block), count)
         with np.errstate(all="ignore"):  # what is not finite is refused once all is drawn
             found = sheet.recalculate(results, fixed | drawn)
         for name in results:
@@ -91,7 +98,7 @@ def simulate(
                 raise CalculationError(
                     f"{name!r} is not a finite number for some draws; narrow the distributions that divide it"
                 )
-        return _moments(list(drawn.values()), [outputs[name][start : start + count] for name in results]), count
+        return sums.of_block(drawn, [outputs[name][start : start + count] for name in results]), count
 
     blocks = range(-(-samples // BLOCK))
     with ThreadPoolExecutor(max_workers=min(len(blocks), os.cpu_count() or 1)) as pool:
@@ -99,7 +106,7 @@ def simulate(
             sums.add(moments)
             if progress is not None:
                 progress(count)
-        contributions = [sums.contributions(list(inputs), position, samples) for position in range(len(results))]
+        contributions = [sums.contributions(position, samples) for position in range(len(results))]
         return list(pool.map(_summarize, results, [outputs[name] for name in results], contributions))
 
 
@@ -129,50 +136,35 @@ def _stream(seed: int, name: str, block: int) -> Generator:
     return Generator(SFC64(SeedSequence((seed, digest, block))))
 
 
-def _moments(inputs: Sequence[FloatArray], outputs: Sequence[FloatArray]) -> FloatArray:
-    """Sums, sums of squares and cross products of one block, as one flat array."""
-    rows = [*inputs, *outputs]
-    single = [(float(row.sum()), _dot(row, row)) for row in rows]
-    cross = [_dot(x, y) for y in outputs for x in inputs]
-    return np.array([total for total, _ in single] + [square for _, square in single] + cross)
+def _draws(
+    inputs: Mapping[str, Distribution],
+    groups: Sequence[Group],
+    stream: Callable[[str], Generator],
+    count: int,
+) -> dict[str, FloatArray]:
+    """Each input's draws in the inputs' order. Those of a group share the scores of its members' streams."""
+    found: dict[str, FloatArray] = {}
+    for group in groups:
+        own = [stream(name).standard_normal(count) for name in group.names]
+        for name, row in zip(group.names, group.factors, strict=True):
+            score = row[0] * own[0]
+            for factor, other in zip(row[1:], own[1:], strict=True):
+                if factor:
+                    score += factor * other
+            found[name] = inputs[name].at_scores(score)
+    for name, shape in inputs.items():
+        if name not in found:
+            found[name] = shape.sample(stream(name), count)
+    return {name: found[name] for name in inputs}
 
 
-def _dot(left: FloatArray, right: FloatArray) -> float:
-    """einsum and not `@`: BLAS would start threads of its own inside the pool's."""
-    return float(np.einsum("i,i->", left, right))
-
-
-class _Moments:
-    """Running sums over blocks, for correlations."""
-
-    def __init__(self, inputs: int, outputs: int) -> None:
-        self._inputs, self._outputs = inputs, outputs
-        self._sums: FloatArray = np.zeros(2 * (inputs + outputs) + inputs * outputs)
-
-    def add(self, moments: FloatArray) -> None:
-        self._sums = self._sums + moments
-
-    def contributions(self, names: Sequence[str], output: int, samples: int) -> dict[str, float]:
-        """Squared correlation of each input with the output, scaled to sum to 1, the largest first."""
-        rows = self._inputs + self._outputs
-        totals, squares = self._sums[:rows] / samples, self._sums[rows : 2 * rows] / samples
-        cross = self._sums[2 * rows + output * self._inputs :][: self._inputs] / samples
-        variances = squares - totals**2
-        own = variances[self._inputs + output]
-        covariances = cross - totals[: self._inputs] * totals[self._inputs + output]
-        scale = variances[: self._inputs] * own
-        shares = np.divide(covariances**2, scale, out=np.zeros_like(scale), where=scale > 0)
-        whole = float(shares.sum())
-        ranked = sorted(zip(names, shares, strict=True), key=lambda item: -item[1])
-        return {name: float(share) / whole if whole else 0.0 for name, share in ranked}
-
-
-def _summarize(name: str, values: FloatArray, contributions: dict[str, float]) -> SimulatedResult:
+def _summarize(name: str, values: FloatArray, found_parts: tuple[dict[str, float], float]) -> SimulatedResult:
+    contributions, explained = found_parts
     mean, sd = float(values.mean()), float(values.std(ddof=1))
     found = np.quantile(values, (0.001, *PERCENTILES, 0.999))
     counts, edges = np.histogram(values, bins=HISTOGRAM_BINS, range=(float(found[0]), float(found[-1])))
     return SimulatedResult(
         name, values.size, mean, sd, dict(zip(PERCENTILES, (float(point) for point in found[1:-1]), strict=True)),
         float((values < 0).mean()), contributions, tuple(int(count) for count in counts),
-        tuple(float(edge) for edge in edges),
+        tuple(float(edge) for edge in edges), explained,
     )  # fmt: skip

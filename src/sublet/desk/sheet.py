@@ -149,6 +149,8 @@ class Sheet:
         self._values: dict[str, Value] = {}
         self._definitions: dict[str, Term] = {}
         self._leaves: dict[str, tuple[str, ...]] = {}
+        self.correlations: dict[frozenset[str], float] = {}
+        """Rank correlations of pairs of inputs with a distribution, which a simulation keeps."""
 
     def __contains__(self, name: str) -> bool:
         return name in self._values

@@ -86,5 +86,5 @@ def _simulated(item: SimulatedResult, desk: Desk) -> dict[str, Any]:
         "name": item.name, "unit": value.unit, "status": "modeled", "source": value.source, "samples": item.samples,
         "mean": item.mean, "sd": item.sd, "standard_error": item.standard_error, "below_zero": item.below_zero,
         "quantiles": {str(point): number for point, number in item.quantiles.items()},
-        "contributions": dict(item.contributions),
+        "contributions": dict(item.contributions), "explained": item.explained,
     }  # fmt: skip

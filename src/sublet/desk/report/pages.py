@@ -219,6 +219,12 @@ def _uncertainty(desk: Desk, simulated: Sequence[SimulatedResult], fans: Sequenc
     ]
     heads = (w("assumption"), *(w.name(found.name) for found in simulated))
     caption = w("Contribution to variance: shares of squared correlation, scaled to 100%.")
+    if desk.sheet.correlations:
+        caption = w(
+            "Contribution to variance: Shapley shares, as some assumptions move together. A straight line through all of them "
+            "explains at least {a} of it.",
+            a=f"{min(found.explained for found in simulated):.0%}",
+        )
     blocks.append(TableBlock(heads, tuple(shares), caption, w("Which assumptions the spread comes from")))
     lead = w(
         "{a} draws from seed {b}; the same seed gives the same page.",

@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sublet.desk.case import Build
+from sublet.desk.correlation import correlated_groups
 from sublet.desk.documents import Table, at_line
 
 SAMPLES_MAX = 20_000_000
 FAN_POINTS_MAX = 50
+CORRELATIONS_MAX = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,33 @@ def read_simulation(root: Table, build: Build) -> SimulationPlan | None:
         raise table.fail("samples", f"name at least one result, and 1000 to {SAMPLES_MAX} samples")
     table.finish()
     return plan if results else None
+
+
+def read_correlations(root: Table, build: Build) -> None:
+    """All `[[correlations]]`: rank correlations of inputs with a distribution, checked to hold together."""
+    tables = root.tables("correlations")
+    if len(tables) > CORRELATIONS_MAX:
+        raise root.fail("correlations", f"the case has {len(tables)} correlations; give at most {CORRELATIONS_MAX}")
+    for table in tables:
+        with build.faults.gathered():
+            names, rank = table.texts("inputs"), table.number("rank")
+            if len(names) != 2 or names[0] == names[1]:
+                raise table.fail("inputs", 'a correlation is of two inputs; write inputs = ["ONE", "OTHER"]')
+            for name in names:
+                at_line(table, "inputs", build.ref, name)
+                if build.sheet[name].distribution is None:
+                    raise table.fail(
+                        "inputs", f"{name!r} has no distribution, so nothing of it can move together with another"
+                    )
+            if not -1 < rank < 1:
+                raise table.fail("rank", f"rank is {rank:g}; write a rank correlation above -1 and below 1")
+            pair = frozenset(names)
+            if pair in build.sheet.correlations:
+                raise table.fail("inputs", f"{names[0]} and {names[1]} are correlated twice; keep one of them")
+            build.sheet.correlations[pair] = rank
+            table.finish()
+            inputs = [value.name for value in build.sheet if value.distribution is not None]
+            at_line(table, "rank", correlated_groups, build.sheet.correlations, inputs)
 
 
 def _is_there(table: Table, build: Build, name: str) -> bool:
