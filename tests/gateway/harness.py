@@ -8,13 +8,14 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
-from sqlalchemy import insert, update
+from sqlalchemy import Connection, insert, update
 
+from sublet.gateway.batches.worker import Bill, Pace
 from sublet.gateway.metering.journal import Record
 from sublet.gateway.model import GatewaySettings, UsageRecord
 from sublet.gateway.requests.held import Holds
@@ -331,6 +332,7 @@ class Running:
     refuse_events: bool = False
     holds: Holds | None = None
     ledger: Callable[[list[UsageRecord]], None] | None = None
+    ledger_within: Bill | None = None
     sealing: Sealing | None = None
     _stop: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
@@ -405,6 +407,14 @@ class Running:
             self.ledger(records)
         self.events.extend(records)
 
+    def bill(self, connection: Connection, records: Sequence[UsageRecord]) -> None:
+        """The same within a transaction."""
+        if self.refuse_events:
+            raise OSError("the ledger is away")
+        if self.ledger_within is not None:
+            self.ledger_within(connection, records)
+        self.events.extend(records)
+
     def start(self) -> Running:
         ready = threading.Event()
 
@@ -415,8 +425,12 @@ class Running:
         self._stop.clear()
         self._thread = threading.Thread(
             target=run,
-            args=(self.settings, self.store, gateway_ports(self.emit, holds=self.holds, sealing=self.sealing)),
-            kwargs={"on_ready": on_ready, "stop": self._stop},
+            args=(
+                self.settings,
+                self.store,
+                gateway_ports(self.emit, holds=self.holds, sealing=self.sealing, bill=self.bill),
+            ),
+            kwargs={"on_ready": on_ready, "stop": self._stop, "pace": Pace(poll_s=0.05, stale_s=0.5)},
             daemon=True,
         )
         self._thread.start()

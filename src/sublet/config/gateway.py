@@ -121,6 +121,21 @@ class Gateway(Section):
         le=10_000_000,
         description="MiB that the stored responses of an organization may have; the oldest are deleted first",
     )
+    file_mib_max: int = Field(
+        default=100,
+        ge=0,
+        le=1024,
+        description="MiB that a file for a batch may have; 0: there are no files and no batches",
+    )
+    files_per_organization_max: int = Field(
+        default=1000, ge=1, le=1_000_000, description="files of an organization, those that batches made among them"
+    )
+    files_mib_per_organization_max: int = Field(
+        default=2048, ge=1, le=10_000_000, description="MiB that the files of an organization may have together"
+    )
+    files_keep_days: int = Field(
+        default=30, ge=1, le=3650, description="days for which files are kept whose client does not say otherwise"
+    )
     queue_per_key_max: QueueLength = Field(
         default=64, description="requests of a key that may wait for a model; there is no limit for all keys together"
     )

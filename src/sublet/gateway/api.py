@@ -9,10 +9,15 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route as AppRoute
 
+from sublet.gateway.batches.api import batch_routes
+from sublet.gateway.batches.store import Batches
+from sublet.gateway.files.api import FRAME_BYTES, file_routes
+from sublet.gateway.files.store import Files
 from sublet.gateway.front.answers import refusal_headers
-from sublet.gateway.front.protocol import GRANT
+from sublet.gateway.front.apps import GRANT
+from sublet.gateway.front.connections import SMALL_BODY_BYTES
 from sublet.gateway.front.routes import READ, Route
-from sublet.gateway.model import ModelRoute
+from sublet.gateway.model import KeyGrant, ModelRoute
 from sublet.gateway.refusals import ModelNotFoundError, RouteNotFoundError
 from sublet.gateway.responses_api import response_routes
 from sublet.gateway.service import Gateway
@@ -21,21 +26,22 @@ from sublet.gateway.surfaces.surface import Surface, marked
 from sublet.values.errors import SubletError
 
 
-def application(gateway: Gateway, surfaces: Sequence[Surface]) -> Starlette:
-    """GET /v1/models and /v1/models/{id}, the same below /v1beta and as /foundation-models, stored responses, and /health; all else
-    is refused.
-    All in the form of the vendor whose path it is or whose mark the headers have, else of the first surface."""
+def application(gateway: Gateway, surfaces: Sequence[Surface], files: Files | None = None) -> Starlette:
+    """Models, stored responses, `files`, batches, and /health, in the form of the vendor whose path or mark it is."""
 
     def surface_of(request: Request) -> Surface:
         return marked(surfaces, request.url.path.encode(), request.headers.raw)
 
     def granted(request: Request) -> tuple[Surface, dict[str, ModelRoute]]:
         surface = surface_of(request)
-        # Who asks has been found out already; a request that was signed could not be asked a second time.
-        grant = request.scope.get(GRANT) or gateway.authenticate(surface.secret(request.headers.raw))
+        grant = grant_of(request)
         allowed = grant.models
         models = gateway.snapshot.models
         return surface, {name: models[name] for name in sorted(models) if allowed is None or name in allowed}
+
+    def grant_of(request: Request) -> KeyGrant:
+        # Who asks has been found out already; a request that was signed could not be asked a second time.
+        return request.scope.get(GRANT) or gateway.authenticate(surface_of(request).secret(request.headers.raw))
 
     async def list_models(request: Request) -> Response:
         surface, models = granted(request)
@@ -81,6 +87,8 @@ def application(gateway: Gateway, surfaces: Sequence[Surface]) -> Starlette:
             AppRoute("/v1beta/models", list_models),
             AppRoute("/v1beta/models/{name:path}", one_model),
             *response_routes(gateway, surface_of),
+            *(file_routes(files, grant_of) if files is not None else ()),
+            *(batch_routes(Batches(files.store), grant_of) if files is not None else ()),
             AppRoute("/foundation-models", list_models),
             AppRoute("/foundation-models/{name:path}", one_model),
             AppRoute("/health", health),
@@ -89,9 +97,15 @@ def application(gateway: Gateway, surfaces: Sequence[Surface]) -> Starlette:
     )
 
 
-def cold_routes(surface: Surface) -> dict[bytes, Route]:
-    """What `application` serves, as the protocol lets it through."""
-    return {
+def cold_routes(surface: Surface, file_bytes_max: int = 0) -> dict[bytes, Route]:
+    """What `application` serves, as the protocol lets it through; files and batches where a file may have any bytes."""
+    kept = {
+        b"/v1/files": Route(surface, (*READ, b"POST"), takes=file_bytes_max + FRAME_BYTES),
+        b"/v1/files/": Route(surface, (*READ, b"DELETE")),
+        b"/v1/batches": Route(surface, (*READ, b"POST"), takes=SMALL_BODY_BYTES),
+        b"/v1/batches/": Route(surface, (*READ, b"POST"), takes=SMALL_BODY_BYTES),
+    }
+    return (kept if file_bytes_max else {}) | {
         b"/v1/models": Route(surface, READ, shared=True),
         b"/v1/models/": Route(surface, READ, shared=True),
         b"/v1beta/models": Route(surface, READ, shared=True),

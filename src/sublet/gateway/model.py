@@ -71,6 +71,10 @@ class GatewaySettings:
     responses_keep_days: int = 30
     responses_per_organization_max: int = 10_000
     responses_mib_per_organization_max: int = 1024
+    file_mib_max: int = 100
+    files_per_organization_max: int = 1000
+    files_mib_per_organization_max: int = 2048
+    files_keep_days: int = 30
     weights: Mapping[str, float] = field(default_factory=dict)
     connections_max: int = 4096
     unauthenticated_max: int = 256

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from sqlalchemy import Connection
 
+from sublet.gateway.batches.worker import Bill
 from sublet.gateway.front.signed import OpenSecret
 from sublet.gateway.metering.shipper import Emit
 from sublet.gateway.model import RouteRule, Snapshot
@@ -39,10 +40,11 @@ class ReportTroubles(Protocol):
 class GatewayPorts:
     """`emit` takes usage events to the ledger, at least once each, on a thread. `holds` places holds for keys that a hard
     budget covers; without it they are served as all others. `open_secret` opens the secrets that keys sign with; without it
-    signed requests are refused."""
+    signed requests are refused. `bill` takes usage events to the ledger within a transaction; without it there are no batches."""
 
     emit: Emit
     load_snapshot: LoadSnapshot
     report_troubles: ReportTroubles
     holds: Holds | None = None
     open_secret: OpenSecret | None = None
+    bill: Bill | None = None

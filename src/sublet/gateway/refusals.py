@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from sublet.values.errors import (
+    ConflictError,
     InvalidInputError,
     LimitExceededError,
     NotFoundError,
@@ -69,6 +70,36 @@ class ResponseNotFoundError(NotFoundError):
     """There is no such stored response: it was not stored, has expired, or was deleted; send the earlier items in input."""
 
     code = "response_not_found"
+
+
+class StoredFileNotFoundError(NotFoundError):
+    """There is no such file: it has expired, was deleted, or belongs to another project; GET /v1/files lists your files."""
+
+    code = "file_not_found"
+
+
+class FileInUseError(ConflictError):
+    """A batch that is not over reads this file; wait until it is over, or cancel it."""
+
+    code = "file_in_use"
+
+
+class BatchNotFoundError(NotFoundError):
+    """There is no such batch; GET /v1/batches lists your batches."""
+
+    code = "batch_not_found"
+
+
+class BatchOverError(ConflictError):
+    """The batch is over, so it can't be canceled; GET /v1/batches/ID tells how it ended."""
+
+    code = "batch_over"
+
+
+class StorageQuotaError(LimitExceededError):
+    """The organization has as many files or as many bytes of files as it may keep; delete some with DELETE /v1/files/ID."""
+
+    code = "storage_quota_exceeded"
 
 
 class ConversationTooLongError(InvalidInputError):

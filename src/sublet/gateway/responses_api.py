@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route as AppRoute
 
-from sublet.gateway.front.protocol import GRANT
+from sublet.gateway.front.apps import GRANT
 from sublet.gateway.refusals import InvalidRequestError, ResponseNotFoundError
 from sublet.gateway.service import Gateway
 from sublet.gateway.stored import Responses, item_page

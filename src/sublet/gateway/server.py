@@ -19,6 +19,10 @@ import uvicorn
 from sqlalchemy import Connection
 
 from sublet.gateway.api import application, cold_routes
+from sublet.gateway.batches.store import uses_file
+from sublet.gateway.batches.worker import BatchWorker, Pace
+from sublet.gateway.files.model import FileLimits
+from sublet.gateway.files.store import MIB, Files
 from sublet.gateway.front.addresses import Proxies
 from sublet.gateway.front.answering import Front
 from sublet.gateway.front.connections import files_for_connections
@@ -68,13 +72,14 @@ def run(
     on_ready: Callable[[str], None] | None = None,
     listener: socket.socket | None = None,
     stop: threading.Event | None = None,
+    pace: Pace | None = None,
 ) -> None:
     """Serve the model API until SIGTERM or SIGINT. Blocks; to be called on the main thread of its own process.
 
     `listener` is a listening socket that a supervisor hands down; by default one is made from the settings. `on_ready` is told
     the base URL once the port takes requests. Where `stop` is given it ends the gateway as a signal does, and `run` may be called
-    on any thread. Raises AddressTakenError, UnavailableError where the database can't be read at the start, OSError where
-    data_dir can't be written.
+    on any thread. `pace` is that of work on batches. Raises AddressTakenError, UnavailableError where the database can't be read at
+    the start, OSError where data_dir can't be written.
     """
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     ending = stop or threading.Event()
@@ -88,7 +93,7 @@ def run(
         snapshots = SnapshotThread(store, settings, ports.load_snapshot, lambda snapshot: None)
         first = snapshots.load()
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            runner.run(_serve(settings, store, _Outside(ports, on_ready, ending), listener, first))
+            runner.run(_serve(settings, store, _Outside(ports, on_ready, ending, pace or Pace()), listener, first))
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -112,6 +117,7 @@ class _Outside:
     ports: GatewayPorts
     on_ready: Callable[[str], None] | None
     stop: threading.Event
+    pace: Pace
 
 
 class _Server(uvicorn.Server):
@@ -166,9 +172,10 @@ async def _serve(
     shipper = Shipper(settings.journal_dir, journal.run, outside.ports.emit, each_round=figures.save)
     gateway.hold_over = shipper.wake
     surfaces = list(SURFACES)
+    files = _files(settings, store) if outside.ports.bill is not None else None
     config = uvicorn.Config(
-        application(gateway, surfaces),
-        http=gateway_protocol(_front(gateway, surfaces)),
+        application(gateway, surfaces, files),
+        http=gateway_protocol(_front(gateway, surfaces, files)),
         ws="none",
         lifespan="off",
         log_config=None,
@@ -183,6 +190,7 @@ async def _serve(
     url = _url(listener)
     server = _Server(config, gateway, outside, url)
     sweeping = loop.create_task(gateway.sweep_for_ever())
+    work = _Work(gateway, files, outside)
     snapshots.start()
     shipper.start()
     garbage.settle()
@@ -193,6 +201,7 @@ async def _serve(
         await server.serve(sockets=[listener])
     finally:
         await operator.stop()
+        await work.stop()
         gateway.stop()
         sweeping.cancel()
         await gateway.settled(HOLDS_S_MAX)
@@ -207,6 +216,22 @@ async def _serve(
         log.info("gateway ended", run=journal.run)
 
 
+class _Work:
+    """What the gateway does by itself: batches."""
+
+    def __init__(self, gateway: Gateway, files: Files | None, outside: _Outside) -> None:
+        bill = outside.ports.bill
+        self._batches = (
+            BatchWorker(gateway, files, bill, outside.pace) if files is not None and bill is not None else None
+        )
+        self._task = gateway.loop.create_task(self._batches.work_for_ever()) if self._batches is not None else None
+
+    async def stop(self) -> None:
+        if self._batches is not None and self._task is not None:
+            self._task.cancel()
+            await self._batches.stop()
+
+
 def _responses(settings: GatewaySettings, store: Store) -> Responses | None:
     if not settings.responses_keep_days:
         return None
@@ -214,9 +239,21 @@ def _responses(settings: GatewaySettings, store: Store) -> Responses | None:
     return Responses(store, timedelta(days=settings.responses_keep_days), *most)
 
 
-def _front(gateway: Gateway, surfaces: list[Surface]) -> Front:
+def _files(settings: GatewaySettings, store: Store) -> Files | None:
+    if not settings.file_mib_max:
+        return None
+    limits = FileLimits(
+        settings.file_mib_max * MIB,
+        settings.files_mib_per_organization_max * MIB,
+        settings.files_per_organization_max,
+        settings.files_keep_days * 86_400,
+    )
+    return Files(store, limits, uses_file)
+
+
+def _front(gateway: Gateway, surfaces: list[Surface], files: Files | None) -> Front:
     settings = gateway.settings
-    routes = Routes(surfaces, cold_routes(surfaces[0]))
+    routes = Routes(surfaces, cold_routes(surfaces[0], files.limits.file_bytes_max if files is not None else 0))
     return Front(gateway, gateway.connections, routes, Cors(settings.cors_origins), Proxies(settings.trusted_proxies))
 
 

@@ -170,7 +170,7 @@ class Gateway:
             if ticket.snapshot is not self.snapshot or grant.expires_at is not None:
                 # It may have been revoked or have expired while the body came.
                 grant = self.authenticate(ticket.secret) if ticket.secret else self.signers.grant(grant.id)
-            call, model = self._checked(surface, kind, body, grant)
+            call, model = self.checked(surface, kind, body, grant)
             size = len(body) + call.earlier_bytes
             held = grant.budgeted and self._holds is not None and kind != COUNT
             if held and not call.tier:
@@ -197,7 +197,13 @@ class Gateway:
             raise
         return exchange
 
-    def _checked(self, surface: Surface, kind: str, body: bytes, grant: KeyGrant) -> tuple[Call, ModelRoute]:
+    @property
+    def holds_budgets(self) -> bool:
+        """Whether what a hard budget covers is held before it begins."""
+        return self._holds is not None
+
+    def checked(self, surface: Surface, kind: str, body: bytes, grant: KeyGrant) -> tuple[Call, ModelRoute]:
+        """A request as it was read, and its model. Raises the SubletError that refuses it."""
         check_structure(body)
         call = surface.parse(kind, body)
         model = self.snapshot.models.get(call.model)
@@ -257,6 +263,12 @@ class Gateway:
         """Have a hold placed off the loop; the exchange is told on it, in a later turn."""
         assert self._holds is not None
         self._placed(self._holds.place, wanted, lambda done: exchange.placed(done.exception()))
+
+    def place_work(
+        self, place: Callable[[_Wanted], Future[None]], wanted: _Wanted, told: Callable[[BaseException | None], None]
+    ) -> None:
+        """Have something done off the loop; `told` on it, in a later turn, what went wrong, if anything did."""
+        self._placed(place, wanted, lambda done: told(done.exception()))
 
     def allow(self, wanted: AllowanceRequest, placed: Callable[[Granted | None], None]) -> None:
         """See requests.allowances.AllowanceHost."""

@@ -92,7 +92,13 @@ def _gateway(settings: Settings, fd: int | None) -> None:
     presence = present(system.store, settings, "gateway")
     desk = HoldDesk(system.store, system.ledger.spending)
     entry = built_in(settings.models.slots, settings.models.context_tokens)
-    ports = gateway_ports(system.emit_tokens, built_in=entry, holds=DeskHolds(desk), sealing=system.sealing)
+    ports = gateway_ports(
+        system.emit_tokens,
+        built_in=entry,
+        holds=DeskHolds(desk),
+        sealing=system.sealing,
+        bill=system.bill_tokens,
+    )
     try:
         gateway_server.run(gateway_settings, system.store, ports, listener=held)
     finally:

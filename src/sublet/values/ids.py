@@ -36,6 +36,8 @@ PREFIXES = {
     "dep": "deployment of a model",
     "rep": "replica of a deployment",
     "req": "request to the model API",
+    "file": "file of a customer",
+    "batch": "batch of requests to the model API",
     "evt": "usage event",
     "txn": "ledger transaction",
     "pst": "posting",

@@ -13,6 +13,7 @@ from sublet.accounts import store as accounts_sql
 from sublet.accounts.limits.model import MODEL, PROJECT, Limit
 from sublet.accounts.limits.store import live_limits
 from sublet.accounts.permissions import ALL, reach
+from sublet.gateway.batches.worker import Bill
 from sublet.gateway.metering.shipper import Emit
 from sublet.gateway.model import KeyGrant, ModelRoute, ReplicaRoute, RouteRule, SharedLimit, Snapshot, UpstreamRule
 from sublet.gateway.ports import GatewayPorts
@@ -32,16 +33,22 @@ UNIX = "unix://"
 
 
 def gateway_ports(
-    emit: Emit, *, built_in: CatalogEntry = BUILT_IN, holds: Holds | None = None, sealing: Sealing | None = None
+    emit: Emit,
+    *,
+    built_in: CatalogEntry = BUILT_IN,
+    holds: Holds | None = None,
+    sealing: Sealing | None = None,
+    bill: Bill | None = None,
 ) -> GatewayPorts:
-    """`built_in` is the model that needs no catalog entry. Without `sealing`, no key can sign requests."""
+    """`built_in` is the model that needs no catalog entry. Without `sealing`, no key can sign requests; without `bill`, there are no
+    batches."""
 
     def load(
         connection: Connection, version: int, weights: Mapping[str, float], routes: Sequence[RouteRule] = ()
     ) -> Snapshot:
         return load_snapshot(connection, version, built_in, weights, routes)
 
-    return GatewayPorts(emit, load, report_troubles, holds, sealing.open if sealing is not None else None)
+    return GatewayPorts(emit, load, report_troubles, holds, sealing.open if sealing is not None else None, bill)
 
 
 def load_snapshot(

@@ -364,9 +364,11 @@ class Sublet:
 
     def emit_tokens(self, records: list[UsageRecord]) -> None:
         """Record the gateway's usage and settle its holds. Durable when this returns, and idempotent."""
-        self.store.write(
-            lambda connection: take_usage(connection, self.ledger, GATEWAY_SOURCE, records, self.clock.now())
-        )
+        self.store.write(lambda connection: self.bill_tokens(connection, records))
+
+    def bill_tokens(self, connection: Connection, records: Sequence[UsageRecord]) -> None:
+        """The same, in the caller's transaction. Raises InvalidInputError if the ledger refuses one of them."""
+        take_usage(connection, self.ledger, GATEWAY_SOURCE, records, self.clock.now())
 
     def _taken(self, events: Sequence[UsageEvent], connection: Connection) -> int:
         """How many of `events` were new. Raises InvalidInputError if one is refused."""

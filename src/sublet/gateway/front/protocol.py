@@ -9,17 +9,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, cast
+from typing import cast
 
 import httptools
 from msgspec import Raw
 
 from sublet.gateway.front.answering import Front
 from sublet.gateway.front.answers import CONTINUE
+from sublet.gateway.front.apps import APP_RECEIVE_S_MAX, AppProtocol
 from sublet.gateway.front.connections import SMALL_BODY_BYTES
 from sublet.gateway.front.inflate import inflater
 from sublet.gateway.front.recalling import recalling
-from sublet.gateway.front.receiving import ReceivingProtocol
 from sublet.gateway.front.repeated import RepeatedHead
 from sublet.gateway.front.routes import Route
 from sublet.gateway.front.signed import SignedRequest
@@ -40,8 +40,6 @@ HEADER_BYTES_MAX = 32 * 1024
 HEADERS_MAX = 100
 # How many bytes a body in chunks may come in, against those that it may have.
 FRAMING_RATIO_MAX = 2
-GRANT = "sublet.grant"
-"""What the ASGI app's scope calls the grant of the request's key."""
 # After a refusal in mid-body the rest is read and dropped for so long, so that the client gets to read the refusal.
 LINGER_S = 2.0
 LINGER_BYTES_MAX = 64 * 1024 * 1024
@@ -69,7 +67,7 @@ def gateway_protocol(front: Front) -> type[GatewayProtocol]:
     return cast(type[GatewayProtocol], type("BoundGatewayProtocol", (GatewayProtocol,), bound))
 
 
-class GatewayProtocol(ReceivingProtocol):
+class GatewayProtocol(AppProtocol):
     """One client connection. Hot requests go to an Exchange, all others to the ASGI app as uvicorn does it."""
 
     # The transport
@@ -114,7 +112,7 @@ class GatewayProtocol(ReceivingProtocol):
             # One header may come in any number of pieces, and is shown to nobody before its end.
             if self._raw_bytes > self._head_bytes_max:
                 self._refuse_and_linger(HeadersTooLargeError())
-        elif self._receiving_since:
+        elif self._receiving_since and not self._app_reads:
             # Only what has not come whole in one piece is worth counting.
             self._count_bytes()
 
@@ -212,7 +210,7 @@ class GatewayProtocol(ReceivingProtocol):
             if now - self._closing_since > settings.stalled_client_s_max:
                 self.transport.abort()
         elif self._receiving_since:
-            patience_s = settings.receive_s_max
+            patience_s = APP_RECEIVE_S_MAX if self._app_reads else settings.receive_s_max
             if self._in_head and not self.organization:
                 patience_s = min(patience_s, settings.unauthenticated_s_max)
             if now - self._receiving_since > patience_s:
@@ -247,6 +245,7 @@ class GatewayProtocol(ReceivingProtocol):
         self.headers = []
         self._route = None
         self._in_head = True
+        self._app_reads = False
         self._idle_since = 0.0
         if not self._receiving_since:
             self._receiving_since = self.gateway.monotonic()
@@ -308,10 +307,7 @@ class GatewayProtocol(ReceivingProtocol):
         if route.needs_key and method != b"OPTIONS":
             self._authenticate(route, method)
         if not route.kind or method == b"OPTIONS":
-            if self._announced(seen) > SMALL_BODY_BYTES:
-                raise too_large(SMALL_BODY_BYTES)
-            if method != b"OPTIONS":
-                self._to_app()
+            self._hand_over(route, method, seen)
             return
         length = seen.get(b"content-length")
         if length is not None and int(length) > gateway.received_bytes_max:
@@ -348,6 +344,9 @@ class GatewayProtocol(ReceivingProtocol):
 
     def on_body(self, body: bytes) -> None:
         if self._ignores_input:
+            return
+        if self._app_reads:
+            super().on_body(body)
             return
         self._body_bytes += len(body)
         if self._refusal is not None or self._route is None or (self._ticket is None and self._signed is None):
@@ -466,17 +465,3 @@ class GatewayProtocol(ReceivingProtocol):
     def on_response_complete(self) -> None:
         self._idle_since = self.gateway.monotonic()
         super().on_response_complete()
-
-    def _to_app(self) -> None:
-        """Hand the request to the ASGI app, as uvicorn does it."""
-        url, headers = self.url, self.headers
-        super().on_message_begin()
-        self.url = url
-        self.headers.extend(headers)
-        assert self.client is not None
-        cast(dict[str, Any], self.scope)[GRANT] = self._grant
-        self.scope["client"] = (self.front.proxies.client(self.source, headers), self.client[1])
-        super().on_headers_complete()
-        lines = (self._request_id() + self._cors).split(b"\r\n")
-        own = [(name, value) for name, _, value in (line.partition(b": ") for line in lines if line)]
-        self.cycle.default_headers = [*self.cycle.default_headers, *own]

@@ -47,6 +47,8 @@ class ReceivingProtocol(AnsweringProtocol):
         self._body: list[bytes] = []
         self._body_bytes = 0
         self._in_head = True
+        # Whether the ASGI app reads the body itself.
+        self._app_reads = False
         # Bytes that came for the present request, however they are framed, and all of them where it came in one piece.
         self._raw_bytes = 0
         self._piece = b""

@@ -16,13 +16,15 @@ PATH_SHOWN_MAX = 200
 @dataclass(frozen=True, slots=True)
 class Route:
     """A path. `kind` is the kind of call of those that are served by callbacks; those without are served by the ASGI app.
-    `shared`: several vendors have it, so whose it is shows in the headers."""
+    `shared`: several vendors have it, so whose it is shows in the headers. `takes` are the bytes of body that the app reads itself,
+    as they come; without, it gets none."""
 
     surface: Surface
     methods: tuple[bytes, ...]
     kind: str = ""
     needs_key: bool = True
     shared: bool = False
+    takes: int = 0
 
     @property
     def allow(self) -> bytes:

@@ -16,6 +16,8 @@ SUSPECT_S = 2.0
 SERVICE_S_START = 2.0
 RETRIES_MAX = 10.0
 RETRIES_PER_ANSWER = 0.2
+SPARE_PART = 4
+"""Requests of batches leave such a part of a model's slots free, rounded down: with fewer than so many slots, none."""
 
 
 class KeyState:
@@ -199,6 +201,14 @@ class Admission:
             first = min(healths, key=lambda health: health.until)
             raise first.refusal(model.name, first.until - now)
 
+    def idle_for_batch(self, model: ModelRoute) -> bool:
+        """Whether a request of a batch may take a slot: so many stay free that who comes next need not wait for it to end."""
+        free = sum(
+            route.slots - (state.in_flight if (state := self._replicas.get(route.id)) is not None else 0)
+            for route in model.replicas
+        )
+        return free > model.slots // SPARE_PART
+
     def may_retry(self, model: ModelRoute) -> bool:
         """Take one retry from the model's allowance: a fifth of what succeeds, so that a model that fails gets no more load."""
         queue = self.queue(model)
@@ -232,7 +242,7 @@ class Admission:
         """Seconds until a request of this key that came now would get a slot, as long as answers take lately."""
         queue = self.queue(model)
         own = queue.waiting.of(tier)
-        ahead = own.seat(grant).organization.waiting + (len(queue.waiting.usual) if tier else 0)
+        ahead = own.seat(grant).organization.waiting + (queue.waiting.ahead(tier) - len(own) if tier else 0)
         slots = max(1, model.slots) * own.share(grant)
         return max(1.0, (ahead + 1) * queue.service_s / slots)
 
@@ -240,6 +250,8 @@ class Admission:
         """Give free slots to those who wait, each organization and key its share."""
         waiting = self.queue(model).waiting
         while waiting:
+            if waiting.only_batch and not self.idle_for_batch(model):
+                return
             try:
                 replica = self.pick(model, now)
             except (NoReplicaError, EngineBusyError) as error:

@@ -23,6 +23,7 @@ from sublet.gateway.requests.call import Call
 from sublet.gateway.requests.deadlines import ASKING, CLOSING, HOLDING, OVER, QUEUED, State
 from sublet.gateway.requests.entry import Entry
 from sublet.gateway.requests.fair import Seat
+from sublet.gateway.requests.form import BATCH
 from sublet.gateway.requests.host import Host
 from sublet.gateway.requests.reply import Reply
 from sublet.gateway.surfaces.surface import Allowance, Identity, StreamForm, Surface
@@ -145,7 +146,7 @@ class Exchange:
 
     @property
     def tier(self) -> str:
-        """FLEX or, for the usual one, empty."""
+        """FLEX, BATCH or, for the usual one, empty."""
         return self.call.tier
 
     @property
@@ -178,7 +179,9 @@ class Exchange:
         self._queue = admission.queue(self.model)
         # Anyone who comes now stands behind those who wait.
         replica = None
-        if not self._queue.waiting.ahead(self.call.tier):
+        if not self._queue.waiting.ahead(self.call.tier) and (
+            self.call.tier != BATCH or admission.idle_for_batch(self.model)
+        ):
             prefix = prefix_of(self.call) if len(self.model.replicas) > 1 else 0
             replica = admission.pick(self.model, self.started_at, prefix=prefix)
         if replica is None:

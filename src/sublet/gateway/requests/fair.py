@@ -15,6 +15,7 @@ from itertools import count
 from typing import Generic, Protocol, TypeVar
 
 from sublet.gateway.model import KeyGrant
+from sublet.gateway.requests.form import BATCH
 
 _STALE_MAX = 64
 """So many outdated entries of a heap stay where they are, beside one for each flow."""
@@ -232,7 +233,7 @@ class Tiered(Waiting, Protocol):
 
     @property
     def tier(self) -> str:
-        """FLEX or, for the usual one, empty."""
+        """FLEX, BATCH or, for the usual one, empty."""
         ...
 
 
@@ -240,35 +241,43 @@ T = TypeVar("T", bound=Tiered)
 
 
 class Tiers(Generic[T]):
-    """The queues of a model's tiers: those of flex wait while anybody of the usual tier waits, each fairly among themselves."""
+    """The queues of a model's tiers: each tier waits while anybody of those before it waits, fairly among themselves."""
 
     def __init__(self) -> None:
         self.usual: FairQueue[T] = FairQueue()
         self.flex: FairQueue[T] = FairQueue()
+        self.batch: FairQueue[T] = FairQueue()
 
     def __len__(self) -> int:
-        return len(self.usual) + len(self.flex)
+        return len(self.usual) + len(self.flex) + len(self.batch)
 
     def of(self, tier: str) -> FairQueue[T]:
         """A tier's own queue."""
-        return self.flex if tier else self.usual
+        return self.usual if not tier else self.batch if tier == BATCH else self.flex
 
     def ahead(self, tier: str) -> int:
         """How many wait ahead of a request of this tier that comes now."""
-        return len(self) if tier else len(self.usual)
+        if not tier:
+            return len(self.usual)
+        return len(self) if tier == BATCH else len(self.usual) + len(self.flex)
+
+    @property
+    def only_batch(self) -> bool:
+        """Whether all that wait are of the tier batch."""
+        return bool(self.batch) and not self.usual and not self.flex
 
     @property
     def idle(self) -> bool:
         """Whether nobody has anything under way or waiting."""
-        return self.usual.idle and self.flex.idle
+        return self.usual.idle and self.flex.idle and self.batch.idle
 
     def started(self, request: T) -> None:
         """A slot is given to `request`."""
-        (self.flex if request.tier else self.usual).started(request)
+        (self.of(request.tier) if request.tier else self.usual).started(request)
 
     def ended(self, request: T) -> None:
         """The slot of `request` is free again."""
-        (self.flex if request.tier else self.usual).ended(request)
+        (self.of(request.tier) if request.tier else self.usual).ended(request)
 
     def append(self, request: T) -> None:
         """Wait behind the others of the same key and tier."""
@@ -280,7 +289,7 @@ class Tiers(Generic[T]):
 
     def popleft(self) -> T:
         """The request whose turn it is. Raises IndexError where nobody waits."""
-        return (self.usual or self.flex).popleft()
+        return (self.usual or self.flex or self.batch).popleft()
 
     def discard(self, request: T) -> None:
         """It no longer waits, if it did."""
@@ -288,5 +297,5 @@ class Tiers(Generic[T]):
 
     def forget_idle(self) -> None:
         """Drop those who have nothing under way or waiting."""
-        self.usual.forget_idle()
-        self.flex.forget_idle()
+        for queue in (self.usual, self.flex, self.batch):
+            queue.forget_idle()

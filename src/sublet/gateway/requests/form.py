@@ -20,6 +20,8 @@ COUNT = "count"
 """Counting the tokens of a chat: nothing is generated, and nothing is billed."""
 FLEX = "flex"
 """The tier that waits while anybody of the usual one waits, and has a price of its own."""
+BATCH = "batch"
+"""The tier of what batches ask: it waits while anybody waits, leaves some slots free, and has a price of its own."""
 NAMED = "tool:"
 """Opens a `tool_choice` that names a tool."""
 

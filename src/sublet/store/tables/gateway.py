@@ -1,9 +1,9 @@
 """What gateways tell the console (figures per model and minute), share of limits, and keep for clients. Usage goes to the ledger."""
 
-from sqlalchemy import BigInteger, Column, Index, Integer, String, Table, Text
+from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, String, Table, Text
 
 from sublet.store.metadata import metadata
-from sublet.store.types import Instant
+from sublet.store.types import Instant, Json
 
 model_stats = Table(
     "model_stats",
@@ -68,4 +68,74 @@ stored_responses = Table(
     Column("bytes", BigInteger, nullable=False),
     Index("ix_stored_responses_organization_id", "organization_id", "created_at", "bytes"),
     Index("ix_stored_responses_expires_at", "expires_at"),
+)
+
+# Files that clients uploaded or that batches made. One that is not `ready` is being written, and is nobody's to see.
+stored_files = Table(
+    "stored_files",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("organization_id", String(40), nullable=False),
+    Column("project", String(80), nullable=False),
+    Column("filename", String(255), nullable=False),
+    Column("purpose", String(32), nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Column("ready", Boolean, nullable=False),
+    Column("created_at", Instant, nullable=False),
+    Column("expires_at", Instant, nullable=False),
+    Index("ix_stored_files_organization_id", "organization_id", "created_at"),
+    Index("ix_stored_files_expires_at", "expires_at"),
+)
+
+# A file's text, in parts. They belong to no file any more once its row is gone.
+file_parts = Table(
+    "file_parts",
+    metadata,
+    Column("file_id", String(64), primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("content", Text, nullable=False),
+)
+
+# `worker` is the gateway's run that works on it, and `beat` grows while it does: one whose beat stands still is taken over.
+batches = Table(
+    "batches",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("organization_id", String(40), nullable=False),
+    Column("project", String(80), nullable=False),
+    Column("key_id", String(40), nullable=False),
+    Column("endpoint", String(80), nullable=False),
+    Column("input_file_id", String(64), nullable=False),
+    Column("output_file_id", String(64), nullable=False),
+    Column("error_file_id", String(64), nullable=False),
+    Column("status", String(16), nullable=False),
+    Column("reason", String(40), nullable=False),
+    Column("model", String(80), nullable=False),
+    Column("metadata", Json, nullable=False),
+    Column("errors", Json, nullable=False),
+    Column("total", Integer, nullable=False),
+    Column("completed", Integer, nullable=False),
+    Column("failed", Integer, nullable=False),
+    Column("input", BigInteger, nullable=False),
+    Column("input_cached", BigInteger, nullable=False),
+    Column("output", BigInteger, nullable=False),
+    Column("created_at", Instant, nullable=False),
+    Column("expires_at", Instant, nullable=False),
+    Column("output_keep_s", Integer, nullable=False),
+    Column("times", Json, nullable=False),
+    Column("worker", String(40), nullable=False),
+    Column("beat", BigInteger, nullable=False),
+    Index("ix_batches_organization_id", "organization_id", "created_at"),
+    Index("ix_batches_status", "status"),
+    Index("ix_batches_input_file_id", "input_file_id"),
+)
+
+# What has become of a line of a batch: its line of the output or of the error file.
+batch_lines = Table(
+    "batch_lines",
+    metadata,
+    Column("batch_id", String(64), primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("failed", Boolean, nullable=False),
+    Column("content", Text, nullable=False),
 )

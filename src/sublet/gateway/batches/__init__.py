@@ -1,0 +1,1 @@
+"""Batches: many requests in a file, answered within a window from capacity that nobody else uses."""

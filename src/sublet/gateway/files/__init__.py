@@ -1,0 +1,1 @@
+"""Files of customers: what they upload for batches, and what batches make."""
