@@ -166,6 +166,11 @@ class Accounts:
         with self._store.read() as connection:
             return sql.key_page(connection, organization_id, wanted)
 
+    def key_names(self, organization_id: str, ids: Iterable[str]) -> dict[str, str]:
+        """The names of an organization's keys with these ids."""
+        with self._store.read() as connection:
+            return sql.key_names(connection, organization_id, ids)
+
     def revoke_key(
         self, key_id: str, organization_id: str | None = None, permit: Callable[[ApiKey], None] | None = None
     ) -> None:

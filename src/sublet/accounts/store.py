@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
@@ -102,6 +103,18 @@ def key_page(connection: Connection, organization_id: str, wanted: PageRequest) 
     """The keys of an organization, the oldest first."""
     query = select(api_keys).where(api_keys.c.organization_id == organization_id, _LISTED)
     return KEYS.read(connection, query, wanted).map(_key)
+
+
+def key_names(connection: Connection, organization_id: str, ids: Iterable[str]) -> dict[str, str]:
+    """The names of the organization's keys with these ids, revoked ones and the playground's too."""
+    wanted, found = sorted(set(ids)), {}
+    for start in range(0, len(wanted), 500):
+        part = wanted[start : start + 500]
+        query = select(api_keys.c.id, api_keys.c.name).where(
+            api_keys.c.organization_id == organization_id, api_keys.c.id.in_(part)
+        )
+        found.update({row.id: row.name for row in connection.execute(query)})
+    return found
 
 
 def is_key_of(connection: Connection, organization_id: str, key_id: str) -> bool:

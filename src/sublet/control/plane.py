@@ -31,6 +31,7 @@ from sublet.console.pages import router as console_router
 from sublet.console.passkeys import passkey_router
 from sublet.console.playground import playground_router
 from sublet.console.signing import signing_router
+from sublet.console.usage import UsagePages, usage_router
 from sublet.control.collecting import Collecting
 from sublet.control.loops import Loop
 from sublet.control.metrics import EXPOSITION, ControlMetrics, Requests
@@ -434,6 +435,7 @@ def _add_console(api: FastAPI, system: Sublet, plane: ControlPlane) -> None:
     api.include_router(signing_router(doors, pages))
     api.include_router(passkey_router(doors, pages))
     api.include_router(elsewhere_router(doors, pages))
+    api.include_router(usage_router(system.sessions, pages, UsagePages(system.ledger, system.accounts)))
     api.include_router(playground_router(system.sessions, playing(system)))
     api.include_router(console_router(system.accounts, system.sessions, pages, shown))
 

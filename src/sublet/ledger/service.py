@@ -51,7 +51,7 @@ from sublet.ledger.proof.prover import Prover
 from sublet.ledger.publishing import Publishing
 from sublet.ledger.rating.batches import BATCH_DEFAULT, Rating, RatingReport, RerateReport
 from sublet.ledger.store import RATING
-from sublet.ledger.usage import dismissals
+from sublet.ledger.usage import days, dismissals
 from sublet.ledger.usage.intake import Intake, Parties
 from sublet.ledger.usage.requests import RequestIntake
 from sublet.store import Store
@@ -134,6 +134,7 @@ class Ledger:
     def rate(self, batch: int = BATCH_DEFAULT) -> RatingReport:
         """Rate and post everything that has arrived, one batch per transaction, and retry waiting events."""
         report = RatingReport()
+        self._count_days()
         if not self._work_waits():
             return report
         through = self._arrived()
@@ -155,6 +156,13 @@ class Ledger:
             report.transactions += done.transactions
             if not after:
                 return report
+
+    def _count_days(self) -> None:
+        """Count lines of a version that did not count usage by day, in transactions of their own."""
+        with self._store.read() as connection:
+            behind = days.is_behind(connection)
+        while behind:
+            behind = self._store.write(lambda connection: days.catch_up(connection, self._parties))
 
     def rerate(self, organization_id: str, label: str) -> RerateReport:
         """Rate the usage of a month again with the current price book: by reversal, and for a closed month as adjustments."""

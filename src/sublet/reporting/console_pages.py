@@ -17,6 +17,7 @@ from sublet.console.record import record_page
 from sublet.console.renting import Renting
 from sublet.console.running import Running
 from sublet.console.selling import Selling
+from sublet.console.usage import UsagePages
 from sublet.console.worth import Worth
 from sublet.desk.whatif import Cases
 from sublet.reporting.actuals import recent_actuals
@@ -46,6 +47,7 @@ def console_pages(system: Sublet, overviews: Overviews) -> tuple[Page | Screen, 
         *Selling(system.blocks, lambda: pools_for_sale(system)).screens(),
         *Maintaining(system.maintenance, system.capacity.stated_maintenance, lambda: pool_sizes(system)).screens(),
         *worth.screens(),
+        *UsagePages(system.ledger, system.accounts).screens(),
         owing_screen(system.ledger),
         *Running(system.accounts, system.people).screens(),
         audit_screen(AuditLog(system.store), system.people),

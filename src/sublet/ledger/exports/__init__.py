@@ -49,10 +49,11 @@ def export_rows(
     Raises InvalidInputError for an unknown export or month.
     """
     columns, rows = _opened(name, Charges(store, books, organization_id, Span.of(since, until), issuer))
-    return _csv(columns, rows)
+    return csv_parts(columns, rows)
 
 
-def _csv(columns: tuple[str, ...], rows: Rows) -> Iterator[bytes]:
+def csv_parts(columns: tuple[str, ...], rows: Rows) -> Iterator[bytes]:
+    """Rows as CSV, in parts. A text that a spreadsheet would run as a formula gets a quote before it."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(columns)

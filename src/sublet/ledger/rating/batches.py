@@ -20,6 +20,7 @@ from sublet.ledger.rating.chains import Chain, Key
 from sublet.ledger.rating.charging import Charge, Group, advance, entry_of, group_kind, line_of, units, waves
 from sublet.ledger.rating.slicing import start_after
 from sublet.ledger.store import LINES, RATING, EventRow, LineRow
+from sublet.ledger.usage import days
 from sublet.ledger.usage.intake import Parties
 from sublet.store.tables.ledger import counters as counters_table
 from sublet.store.tables.ledger import lines as lines_table
@@ -325,16 +326,20 @@ class Rating:
         line_no, _ = sql.lock_head(connection, LINES)
         entries: list[Entry] = []
         rows: list[LineRow] = []
+        counted: list[tuple[days.Key, int, int]] = []
+        before = line_no
         for transaction_no, group in enumerate(groups, chain + 1):
             first = len(rows)
             for charge, nano, list_nano in group.charges:
                 line_no += 1
                 rows.append(line_of(line_no, transaction_no, charge, nano, list_nano))
+                counted.append((days.key_of(charge.origin, charge.party.timezone), charge.steps, nano))
             events = [charge.event for charge, _, _ in group.charges]
             entries.append(entry_of(group, rows[first:], events))
         journal.post(connection, entries, now)
         sql.bulk_insert(connection, lines_table, rows)
         sql.move_head(connection, LINES, line_no)
+        days.add(connection, counted, before, line_no)
         self._spending.charge(
             connection,
             [(charge.origin, charge.kind, nano) for group in groups for charge, nano, _ in group.charges],

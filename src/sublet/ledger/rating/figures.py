@@ -20,10 +20,10 @@ from sublet.values.money import NANO
 EARNING = tuple(name for name, meaning in ACCOUNTS.items() if meaning.startswith(("income", "expense")))
 """The accounts that say what was earned: income, and what was given away."""
 
-_ORIGINAL = events.alias("original")
-_USED_AT = func.coalesce(_ORIGINAL.c.at, events.c.at)
+ORIGINAL = events.alias("original")
+USED_AT = func.coalesce(ORIGINAL.c.at, events.c.at)
 """When it was used: what corrects usage counts when that was."""
-_DIMENSIONS = func.coalesce(_ORIGINAL.c.dimensions, events.c.dimensions)
+DIMENSIONS = func.coalesce(ORIGINAL.c.dimensions, events.c.dimensions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +49,12 @@ def earned(connection: Connection, since: datetime, until: datetime) -> list[Ear
         lines.c.organization_id,
         transactions.c.currency,
         events.c.meter,
-        _DIMENSIONS.label("dimensions"),
+        DIMENSIONS.label("dimensions"),
     )
     rows = connection.execute(
         select(*groups, func.sum(lines.c.quantity).label("steps"), *_summed(lines.c.nano))
-        .select_from(_used_lines())
-        .where(_within(_USED_AT, since, until))
+        .select_from(used_lines())
+        .where(_within(USED_AT, since, until))
         .group_by(*groups)
         .order_by(*groups)
     )
@@ -71,17 +71,17 @@ def earned(connection: Connection, since: datetime, until: datetime) -> list[Ear
     ]
 
 
-def _used_lines() -> FromClause:
+def used_lines() -> FromClause:
     """Rated lines with their transaction, their event and, where that corrects another, the usage itself."""
     corrected = and_(
         events.c.corrects_id.is_not(None),
-        _ORIGINAL.c.source == events.c.corrects_source,
-        _ORIGINAL.c.event_id == events.c.corrects_id,
+        ORIGINAL.c.source == events.c.corrects_source,
+        ORIGINAL.c.event_id == events.c.corrects_id,
     )
     return (
         lines.join(events, events.c.seq == lines.c.event_seq)
         .join(transactions, transactions.c.transaction_no == lines.c.transaction_no)
-        .outerjoin(_ORIGINAL, corrected)
+        .outerjoin(ORIGINAL, corrected)
     )
 
 
@@ -128,20 +128,20 @@ def booked(connection: Connection, since: datetime, until: datetime) -> list[Boo
 
 def booked_of_other_times(connection: Connection, since: datetime, until: datetime) -> dict[str, int]:
     """Usage of other times that was booked in `[since, until)`, by currency."""
-    used, posted = _within(_USED_AT, since, until), _within(transactions.c.booked_at, since, until)
+    used, posted = _within(USED_AT, since, until), _within(transactions.c.booked_at, since, until)
     return _by_currency(connection, and_(posted, not_(used)))
 
 
 def booked_at_other_times(connection: Connection, since: datetime, until: datetime) -> dict[str, int]:
     """Usage of `[since, until)` that was booked before or after it, by currency."""
-    used, posted = _within(_USED_AT, since, until), _within(transactions.c.booked_at, since, until)
+    used, posted = _within(USED_AT, since, until), _within(transactions.c.booked_at, since, until)
     return _by_currency(connection, and_(used, not_(posted)))
 
 
 def _by_currency(connection: Connection, condition: ColumnElement[bool]) -> dict[str, int]:
     rows = connection.execute(
         select(transactions.c.currency, *_summed(lines.c.nano))
-        .select_from(_used_lines())
+        .select_from(used_lines())
         .where(condition)
         .group_by(transactions.c.currency)
     )

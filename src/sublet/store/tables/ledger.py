@@ -71,6 +71,8 @@ Index(
     postgresql_where=text("corrects_id IS NOT NULL"),
 )
 
+Index("ix_ledger_events_organization_id_at", events.c.organization_id, events.c.at)
+
 heads = Table(
     "ledger_heads",
     metadata,
@@ -144,6 +146,23 @@ lines = Table(
     Column("reverses", BigInteger, nullable=True),
     Index(None, "transaction_no"),
     Index(None, "event_seq"),
+)
+
+# What the rated lines of a day add up to; `item` is the model, the class of a lease, or the pool. Sums are in two columns each, in
+# whole billions and the rest, so that none passes 64 bits.
+usage_days = Table(
+    "ledger_usage_days",
+    metadata,
+    Column("organization_id", _Id, primary_key=True),
+    Column("day", String(10), primary_key=True),
+    Column("item", Text, primary_key=True),
+    Column("meter", String(40), primary_key=True),
+    Column("project", Text, primary_key=True),
+    Column("key_id", Text, primary_key=True),
+    Column("quantity_wholes", BigInteger, nullable=False),
+    Column("quantity_rests", BigInteger, nullable=False),
+    Column("wholes", BigInteger, nullable=False),
+    Column("rests", BigInteger, nullable=False),
 )
 
 transactions = Table(
