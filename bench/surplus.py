@@ -14,8 +14,10 @@ import platform
 import sys
 import time
 import tracemalloc
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +30,9 @@ from sublet.demand.model import Series, assemble
 from sublet.surplus.backtest.backtest import Sum, backtest
 from sublet.surplus.backtest.own import Sublet, single
 from sublet.surplus.backtest.scoring import Book, Trace, bound, least_value_first, run, score, trace_of
-from sublet.surplus.model import PoolFacts
+from sublet.surplus.budget import Standing
+from sublet.surplus.kept import pace_of, promised
+from sublet.surplus.model import PoolFacts, Standings, Stood
 from sublet.surplus.rule import ladder as rule
 from sublet.surplus.rule.memory import SHADOW_HOURS_MAX, Hours, hours_of
 from sublet.surplus.rule.seller import Seller, sellers
@@ -129,6 +133,9 @@ def cost() -> dict[str, Any]:
     """Seconds for one round over 1,000 pools with 90 days of hours: each class and window, firm, notice and spot, and, once an
     hour, orders of 4 h within 24 h.
 
+    Each kind of promise has a record that has earned enough, as in a service that has run for months; windows that are too long for
+    a forecast are refused by it. `forecast_alone` is without records, which sells windows of every length by the forecast.
+
     The first round is that of a service that has just started: the samples are read, what the shadows had learned is
     there as the record keeps it, and nothing is fitted. Then three hours go by, with a round every five minutes: in them
     the shadows live on and fits are renewed, as in the running service. Reading the samples is not a part of any round.
@@ -145,21 +152,27 @@ def cost() -> dict[str, Any]:
     began = time.perf_counter()
     pools = [_made(pool, start) for pool in range(POOLS)]
     present = from_micros((start + (DAYS * 24 - HOURS_PASSED)) * 3_600_000_000)
-    known: list[Hours | None] = [None] * POOLS
-    kept = [_kept(view.hours) for view in _views(pools, known, present)]
-    known = [None] * POOLS
-    views = _views(pools, known, present)
+    kept = [_kept(view.hours) for view in _views(pools, [None] * POOLS, present)]
     loaded = time.perf_counter() - began
+    earned = _earned(classes)
+    # The memory of a pool that was sold by nothing but the forecast is not that of one that was not.
+    alone: list[Hours | None] = [None] * POOLS
+    alone_first = _round(_views(pools, alone, present), classes, policies, kept)
+    alone_steady = [_round(_views(pools, alone, present), classes, policies) for _ in range(5)]
+    alone.clear()
+    known: list[Hours | None] = [None] * POOLS
+    views = _views(pools, known, present, earned)
     first = _round(views, classes, policies, kept)
-    steady = [_round(_views(pools, known, present), classes, policies) for _ in range(5)]
+    steady = [_round(_views(pools, known, present, earned), classes, policies) for _ in range(5)]
     passing = []
     for minute in range(ROUND_EVERY_MINUTES, 60 * (HOURS_PASSED + 1), ROUND_EVERY_MINUTES):
-        views = _views(pools, known, present + timedelta(minutes=minute))
+        views = _views(pools, known, present + timedelta(minutes=minute), earned)
         passing.append(_round(views, classes, policies))
     hours = views[0].hours
     began = time.process_time()
     for seller in sellers(hours.in_use, hours.first_hour, hours.t - SHADOW_HOURS_MAX, WINDOWS).values():
         seller.learn(hours.in_use, hours.capacity, hours.t)
+    learned = time.process_time() - began
     cost_of_orders = promises.orders_cost()
     by_deadline = cost_of_orders.get("compiled_round_cpu_s") or cost_of_orders["numpy_round_cpu_s"]
     return {
@@ -181,7 +194,9 @@ def cost() -> dict[str, Any]:
         "passing_hours_round_cpu_s": [round(cpu, 3) for _, cpu in passing],
         "highest_round_cpu_s": round(max(cpu for _, cpu in [first, *steady, *passing]), 3),
         "highest_round_s": round(max(wall for wall, _ in [first, *steady, *passing]), 3),
-        "one_pool_without_a_kept_record_cpu_s": round(time.process_time() - began, 3),
+        "forecast_alone_first_round_cpu_s": round(alone_first[1], 3),
+        "forecast_alone_round_cpu_s": round(min(cpu for _, cpu in alone_steady), 3),
+        "one_pool_without_a_kept_record_cpu_s": round(learned, 3),
     }
 
 
@@ -203,16 +218,34 @@ def _kept(hours: Hours) -> dict[str, Any]:
     return document
 
 
-def _views(pools: list[Series], known: list[Hours | None], at: datetime) -> list[View]:
-    """The views at `at`; `known` keeps each pool's hours from the last time, as the service does."""
+def _views(
+    pools: list[Series], known: list[Hours | None], at: datetime, earned: Callable[[int], Standings] | None = None
+) -> list[View]:
+    """The views at `at`; `known` keeps each pool's hours from the last time, as the service does. Without `earned` the forecast
+    alone limits what is sold."""
     views = []
     for place, series in enumerate(pools):
         seen = series.until(at)
         fresh, before = hours_of(seen, at), known[place]
         hours = before if before is not None and before.t == fresh.t else before.extended(fresh) if before else fresh
         known[place] = hours
-        views.append(view_of(seen, hours, PoolFacts(series.pool, "", 1000), (), at))
+        view = view_of(seen, hours, PoolFacts(series.pool, "", 1000), (), at)
+        views.append(replace(view, standings=earned(hours.next_hour - 1) if earned is not None else None))
     return views
+
+
+def _earned(classes: list[ServiceClass]) -> Callable[[int], Standings]:
+    """What each kind of promise has earned by an hour: all that a pool could ever sell of it."""
+
+    @cache
+    def standings(hour: int) -> Standings:
+        return {
+            key: Stood(*key, hour, pace_of(policy, *key[1:]), Standing(earned=10_000, hours=DAYS * 24))
+            for policy in classes
+            for key in promised(policy)
+        }
+
+    return standings
 
 
 def memory() -> dict[str, Any]:

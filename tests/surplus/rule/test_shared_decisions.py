@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import math
+import weakref
+from dataclasses import replace
 from datetime import timedelta
 
 import numpy as np
@@ -85,3 +88,27 @@ def _room_alone(book: OpenOrders, hourly: np.ndarray[tuple[int], np.dtype[np.flo
     tight = paths[paths[:, : kind.hours].min(axis=1) < book.count + most]
     tight = tight[np.argsort(tight.sum(axis=1), kind="stable")]
     return int(last_admitted(tight, book.grid, float(most)))
+
+
+def test_what_decisions_keep_of_a_view_is_freed_with_it() -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        views = _views()
+        for view in views:
+            for policy in CLASSES:
+                rule.offers(view, policy, [Sold(5, "firm", Window.starting(view.at, 5400))], POLICIES)
+                rule.offers(view, policy, (), POLICIES)
+        held = [weakref.ref(view) for view in views]
+        del view, views
+        assert [reference() for reference in held] == [None] * len(held)
+    finally:
+        gc.enable()
+
+
+def test_windows_too_long_for_a_forecast_ask_for_none() -> None:
+    view = replace(_views()[0], standings={})
+    window = Window.starting(view.at, 24 * 3600)
+    found = rule.sellable(view, CLASSES[0], window, (), {"firm": CLASSES[0]})
+    assert found.count == 0 and "long_window" in [item.reason_code for item in found.withheld]
+    assert not view.hours.sellers and not view.hours.methods

@@ -114,8 +114,12 @@ class Lookback:
             np.isfinite(lately).cumsum(out=seen_until[1:])
             every = seen_until[slots + 1 :] - seen_until[: -slots - 1] == slots + 1
             whole, steps = _by_hour(every, DAY, days), steps[every]
-        jump = _quantile(steps, JUMP_QUANTILE) / max(1.0, highest) if steps.size else 0.0
-        burst = _top_mean(steps, BURST_SHARE) / max(1.0, highest) if steps.size else 0.0
+        jump = burst = 0.0
+        if steps.size:
+            # What the second looks at lies above what the first one put aside.
+            jump, above = _quantile(steps, JUMP_QUANTILE)
+            burst = _top_mean(above, max(1, int(steps.size * BURST_SHARE)))
+            jump, burst = jump / max(1.0, highest), burst / max(1.0, highest)
         swings = Swings.of(seen, days) if slots <= SWING_SLOTS else None
         high = _by_hour(_highest_lately(seen[BEFORE_HOURS - HIGH_HOURS :]), DAY, days)
         return cls(at, slots, first, demand, high, swings, whole, highest, jump, burst)
@@ -151,18 +155,17 @@ def _by_hour(row: NDArray[Kind], hours: int, days: int) -> NDArray[Kind]:
     return found
 
 
-def _quantile(values: Grid, level: float) -> float:
-    """With linear interpolation between order statistics; `values` are put into another order."""
+def _quantile(values: Grid, level: float) -> tuple[float, Grid]:
+    """With linear interpolation between order statistics, and the values from it upwards; `values` are put into another order."""
     at = level * (values.size - 1)
     low = int(at)
     high = min(low + 1, values.size - 1)
     values.partition((low, high))
-    return float(values[low] + (at - low) * (values[high] - values[low]))
+    return float(values[low] + (at - low) * (values[high] - values[low])), values[low:]
 
 
-def _top_mean(values: Grid, share: float) -> float:
-    """The mean of so large a share of the highest `values`, which are put into another order."""
-    count = max(1, int(values.size * share))
+def _top_mean(values: Grid, count: int) -> float:
+    """The mean of the `count` highest of `values`, which are put into another order."""
     values.partition(values.size - count)
     return float(values[values.size - count :].mean())
 

@@ -107,10 +107,20 @@ def _kept_loop(path: Floats, open_: Floats, more: float) -> bool:
     now = open_.copy()
     after = np.zeros_like(open_)
     now[slacks - 1, lefts - 1] += more
+    waiting_in_all = now.sum()
+    least = path.copy()
+    for hour in range(path.size - 2, -1, -1):
+        least[hour] = min(least[hour], least[hour + 1])
+    # All that is open has so much slack at least, and at most.
+    low, high = 0, slacks - 1
     for hour in range(path.size):
+        # Where all that is open may run at once from now on, nothing can be late.
+        if waiting_in_all <= least[hour]:
+            return True
         free = path[hour]
-        rest = 0.0
-        for slack in range(slacks):
+        waiting_in_all = 0.0
+        next_low, next_high = slacks, -1
+        for slack in range(low, high + 1):
             for left in range(lefts):
                 waiting = now[slack, left]
                 if waiting == 0.0:
@@ -118,16 +128,17 @@ def _kept_loop(path: Floats, open_: Floats, more: float) -> bool:
                 now[slack, left] = 0.0
                 served = min(waiting, free)
                 free -= served
-                if left > 0:
+                if left > 0 and served > 0.0:
                     after[slack, left - 1] += served
-                    rest += served
+                    waiting_in_all += served
+                    next_low, next_high = min(next_low, slack), max(next_high, slack)
                 if waiting > served:
                     if slack == 0:
                         return False
                     after[slack - 1, left] += waiting - served
-                    rest += waiting - served
-        if rest == 0.0:
-            return True
+                    waiting_in_all += waiting - served
+                    next_low, next_high = min(next_low, slack - 1), max(next_high, slack - 1)
+        low, high = next_low, next_high
         now, after = after, now
     return True
 

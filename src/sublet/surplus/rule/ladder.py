@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
 
@@ -15,7 +15,7 @@ import numpy as np
 
 from sublet.demand.forecast.forecaster import Futures
 from sublet.demand.model import Claim, Floats
-from sublet.surplus.model import HOUR_S, Absence, Sellable, Sold, Withheld
+from sublet.surplus.model import HOUR_S, Absence, BackOff, Sellable, Sold, Withheld
 from sublet.surplus.rule.earned import Step, earned_steps, hours_text, long_steps
 from sublet.surplus.rule.seller import Depth, Voice, agreed_depth, deepest, long_limit
 from sublet.surplus.rule.view import Outlook, View, claims_met, unmet
@@ -126,46 +126,54 @@ def _by_itself(
     short: int | None = None,
     longer: int | None = None,
 ) -> Sellable:
+    facts, plain = view.facts, not (sold or view.claims or view.facts.reclaims or view.facts.absences)
+    begun = _plainly_left(view) if plain else _Left(facts.capacity)
+    steps = long_steps(view, policy, window) if begun.most >= 1 - ROUNDING else []
+    if plain and (begun.most < 1 - ROUNDING or not _some_left(steps)):
+        left = _waterfall(begun, steps)
+        return Sellable(facts.pool_id, policy.name, int(window.seconds), left.count, left.withheld)
     start = max(window.start, view.at)
     start_s = (start - view.at).total_seconds()
     until_s = start_s + policy.horizon_s((window.end - start).total_seconds())
     outlook = view.outlook(until_s, firm=not policy.reclaimable)
     first = min(outlook.slots - 1, int((start_s + outlook.passed_s) // outlook.slot_s))
-    end = view.at + timedelta(seconds=max(until_s, start_s + outlook.slot_s))
-
-    def over(items: Sequence[tuple[Window, float]]) -> Counts:
-        if not items:
-            return 0.0
-        grid_start = view.at - timedelta(seconds=outlook.passed_s)
-        return _held(items, grid_start, view.at, outlook.slot_s, outlook.told_slots)[first:]
-
-    facts = view.facts
-    held = over([hold(item, policies, view.at) for item in sold])
-    away = over([(absence.window, absence.count) for absence in facts.absences])
-    claims, reclaims = unmet(view, view.claims, end), unmet(view, facts.reclaims, end)
-    claimed = over([(claim.needed, rest) for claim, rest in claims])
-    reclaimed = over([(claim.needed, rest) for claim, rest in reclaims])
-    free = view.works - away
-    if sold or claims or reclaims or facts.absences:
+    held: Counts = 0.0
+    away, claimed, reclaimed = held, held, held
+    if not plain:
+        end = view.at + timedelta(seconds=max(until_s, start_s + outlook.slot_s))
+        over = partial(_over, view, outlook, first)
+        held = over([hold(item, policies, view.at) for item in sold])
+        away = over([(absence.window, absence.count) for absence in facts.absences])
+        claims, reclaims = unmet(view, view.claims, end), unmet(view, facts.reclaims, end)
+        claimed = over([(claim.needed, rest) for claim, rest in claims])
+        reclaimed = over([(claim.needed, rest) for claim, rest in reclaims])
         words = (_absences(facts.absences, start, end), _claims(claims), _claims(reclaims))
-        steps = _first_steps(view, away, held, claimed, reclaimed, words)
-    else:
-        steps = list(_plain_steps(view))
-    if _some_left(steps):
-        steps += long_steps(view, policy, window)
-    if _some_left(steps):
+        begun = _waterfall(begun, _first_steps(view, away, held, claimed, reclaimed, words))
+    some = begun.most >= 1 - ROUNDING and _some_left(steps)
+    free = view.works - away
+    if some:
         steps += _known_steps(view, policy, outlook, first, free - held - reclaimed)
-    if _some_left(steps):
+        some = _some_left(steps)
+    if some:
         steps.append(_demand_step(view, policy, until_s, outlook, first, free - held - claimed - reclaimed))
         least = _as_longer(view, policy, window, sold, policies, short) if longer is None else longer
         steps[-1] = (max(least, steps[-1][0]), *steps[-1][1:])
-    if _some_left(steps):
+        some = _some_left(steps)
+    if some:
         most_held = held if isinstance(held, float) else float(held.max(initial=0.0))
         steps += _kept_short(view, policy, window, sold, policies, short)
         steps += earned_steps(view, policy, window, sold)
         steps += _doubts(view, policy, until_s, outlook, max(0.0, view.works - view.in_use), most_held)
-    count, withheld = _waterfall(facts.capacity, steps)
-    return Sellable(facts.pool_id, policy.name, int(window.seconds), count, withheld)
+    left = _waterfall(begun, steps)
+    return Sellable(facts.pool_id, policy.name, int(window.seconds), left.count, left.withheld)
+
+
+def _over(view: View, outlook: Outlook, first: int, items: Sequence[tuple[Window, float]]) -> Counts:
+    """What the items hold in each slot of the outlook from slot `first` on."""
+    if not items:
+        return 0.0
+    grid_start = view.at - timedelta(seconds=outlook.passed_s)
+    return _held(items, grid_start, view.at, outlook.slot_s, outlook.told_slots)[first:]
 
 
 def _first_steps(
@@ -176,8 +184,10 @@ def _first_steps(
     `words` name the absences, claims and reclaims.
     """
     facts = view.facts
+    # No step may hold the view: it keeps what they left, and what refers to itself waits for the garbage collector.
+    working, in_use = view.working, view.in_use
     keep = facts.never_sell + facts.failure_reserve
-    room = view.works - away - view.in_use
+    room = view.works - away - in_use
     left = room - held - claimed - reclaimed
     absences, claims, reclaims = words
     return [
@@ -193,9 +203,9 @@ def _first_steps(
         ),
         (facts.capacity - keep, "failure_reserve", lambda count: f"{count} kept for accelerators that fail"),
         (
-            min(facts.capacity - keep, view.working - facts.never_sell),
+            min(facts.capacity - keep, working - facts.never_sell),
             "not_working",
-            lambda count: f"{count} don't work now: the latest sample counts {view.working:g}",
+            lambda count: f"{count} don't work now: the latest sample counts {working:g}",
         ),
         (view.works, "quarantined", lambda count: f"{count} in quarantine until proved clean"),
         (
@@ -204,30 +214,35 @@ def _first_steps(
             lambda count: f"{count} away within the window: {absences}",
         ),
         (
-            min(view.works - view.in_use, _least(room)),
+            min(view.works - in_use, _least(room)),
             "in_use",
-            lambda count: f"the owner uses {view.in_use:g} now, which takes {count}",
+            lambda count: f"the owner uses {in_use:g} now, which takes {count}",
         ),
         (_least(room - held), "already_sold", lambda count: f"{count} sold already for part of the window"),
         (_least(room - held - claimed), "claim", lambda count: f"{count} claimed: {claims}"),
         (_least(left), "reclaimed", lambda count: f"{count} taken back by the owner: {reclaims}"),
-        (_least(left) - max(0.0, view.settled - view.in_use), "back_off", partial(_backed_off, view)),
+        (
+            _least(left) - max(0.0, view.settled - in_use),
+            "back_off",
+            partial(_backed_off, view.settled, facts.back_off),
+        ),
     ]
 
 
-def _backed_off(view: View, count: int) -> str:
-    hold_s = view.facts.back_off.hold_s if view.facts.back_off else 0
+def _backed_off(settled: float, back_off: BackOff | None, count: int) -> str:
+    hold_s = back_off.hold_s if back_off else 0
     return (
-        f"{count} taken back lately, when the owner's demand rose to {view.settled:g}: "
+        f"{count} taken back lately, when the owner's demand rose to {settled:g}: "
         f"on sale again once it has stayed lower for {hours_text(hold_s)}"
     )
 
 
-def _plain_steps(view: View) -> list[Step]:
-    """The first steps of any decision where nothing is sold, claimed or away."""
-    if "plain_steps" not in view.kept:
-        view.kept["plain_steps"] = _first_steps(view, 0.0, 0.0, 0.0, 0.0, ("", "", ""))
-    found: list[Step] = view.kept["plain_steps"]
+def _plainly_left(view: View) -> _Left:
+    """What the first steps of any decision leave where nothing is sold, claimed or away."""
+    found: _Left | None = view.kept.get("plainly_left")
+    if found is None:
+        steps = _first_steps(view, 0.0, 0.0, 0.0, 0.0, ("", "", ""))
+        found = view.kept["plainly_left"] = _waterfall(_Left(view.facts.capacity), steps)
     return found
 
 
@@ -414,12 +429,22 @@ def _doubts(view: View, policy: ServiceClass, until_s: float, outlook: Outlook, 
 
 def _some_left(steps: Sequence[Step]) -> bool:
     """Whether these steps leave anything on sale: each takes from what the one before it left."""
-    return steps[-1][0] >= 1 - ROUNDING
+    return not steps or steps[-1][0] >= 1 - ROUNDING
 
 
-def _waterfall(capacity: int, steps: Sequence[Step]) -> tuple[int, tuple[Withheld, ...]]:
-    """Each step may lower the count; what it lowers is withheld by its reason. Counts and the rest sum to `capacity`."""
-    left = capacity
+@dataclass(frozen=True, slots=True)
+class _Left:
+    """What some steps left of a pool, what each of them withheld, and the most that the last of them allows."""
+
+    count: int
+    most: float = math.inf
+    withheld: tuple[Withheld, ...] = ()
+
+
+def _waterfall(before: _Left, steps: Sequence[Step]) -> _Left:
+    """Each step may lower the count; what it lowers is withheld by its reason. What is left and withheld always sums to the
+    same."""
+    left, most = before.count, before.most
     withheld = []
     for most, code, sentence in steps:
         if most + ROUNDING < left:
@@ -427,7 +452,7 @@ def _waterfall(capacity: int, steps: Sequence[Step]) -> tuple[int, tuple[Withhel
             if count:
                 withheld.append(Withheld(count, code, sentence(count)))
             left -= count
-    return left, tuple(withheld)
+    return _Left(left, most, (*before.withheld, *withheld))
 
 
 def hold(item: Sold, policies: Mapping[str, ServiceClass], at: datetime) -> tuple[Window, float]:

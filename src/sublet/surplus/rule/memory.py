@@ -178,7 +178,7 @@ class Hours:
         each pool's at a moment of its own, so that not all of them are due when the hour turns. What can be known of the next
         hour is made ready then, too. Hours that were not seen wait for one that was: their samples may still come.
         """
-        length = _length(slots)
+        length = length_of(slots)
         late_s = LATE.total_seconds()
         due = self.t if passed_s >= late_s + (HOUR_S - late_s) * self.phase / PHASES else self.t - 1
         with self.shared.learning:
@@ -195,7 +195,7 @@ class Hours:
         """Let the seller for promises of `slots` hours live through at most `hours_max` of the hours that it has not; how many are
         left. A promise would have it live through all of them at once."""
         with self.shared.learning:
-            seller = self._seller(_length(slots))
+            seller = self._seller(length_of(slots))
             due = min(self.t - 1, self.seen)
             if seller.next >= due or not seller.hopeful(self.in_use, self.t):
                 return 0
@@ -402,7 +402,8 @@ class Memory:
 
 
 @cache
-def _length(slots: int) -> int:
+def length_of(slots: int) -> int:
+    """The length of the seller that promises of `slots` slots are sold by."""
     return next((length for length in _LENGTHS if length >= slots), _LENGTHS[-1])
 
 

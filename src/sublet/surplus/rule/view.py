@@ -15,7 +15,7 @@ from sublet.demand.forecast.forecaster import Futures, PlainRises, Recent
 from sublet.demand.forecast.lookback import last_seen
 from sublet.demand.model import Claim, Floats
 from sublet.surplus.model import HOUR_S, PoolFacts, Standings
-from sublet.surplus.rule.memory import Hours
+from sublet.surplus.rule.memory import Hours, length_of
 from sublet.surplus.rule.seller import Seller, Voice, ladder_caution
 from sublet.values.clock import to_micros
 from sublet.values.service_classes import ServiceClass
@@ -93,40 +93,46 @@ class View:
 
     def _fine_outlook(self, fine: Recent, slots: int) -> Outlook:
         above = max(0.0, _or_zero(fine.newest - self.in_use))
-        return Outlook(fine.slot_s, 0.0, slots, slots, partial(_plain_voice, fine, slots), above)
+        return Outlook(fine.slot_s, 0.0, slots, slots, slots, above, tell=partial(_plain_voice, fine, slots))
 
     def _hourly(self, slots: int, lasts: int) -> Outlook:
-        seller = self.hours.seller(slots, self.passed_s, patient=self.facts.patience_hours > 0)
+        patient = self.facts.patience_hours > 0
+        find = partial(self.hours.seller, slots, self.passed_s, patient=patient)
         above = max(0.0, _or_zero(last_seen(self.hours.in_use) - self.in_use))
-        return Outlook(HOUR_S, self.passed_s, slots, lasts, partial(seller.voices, self.hours.t), above, seller)
+        return Outlook(HOUR_S, self.passed_s, slots, lasts, length_of(slots), above, t=self.hours.t, find=find)
 
 
 @dataclass(frozen=True)
 class Outlook:
     """Possible futures on a grid of `slot_s` that began `passed_s` ago; `slots` of it matter, and from now on it is `lasts`.
+    `told_slots` are forecast: those of the next longer length that has a seller.
 
-    `above` is how much higher than now demand stood in the slot that the futures rise from. Without a seller the risk is
-    taken as it is; with one it is corrected by the record. What demand may do is found when it is asked for: a pool without
-    room needs no forecast.
+    `above` is how much higher than now demand stood in the slot that the futures rise from. Without a seller, which `find` looks
+    up, the risk is taken as it is and `tell` forecasts; with one the risk is corrected by the record. What demand may do, and the
+    seller, are found when they are asked for: a pool without room needs neither.
     """
 
     slot_s: int
     passed_s: float
     slots: int
     lasts: int
-    tell: Callable[[], tuple[Voice, ...]]
+    told_slots: int
     above: float
-    seller: Seller | None = None
+    t: int = 0
+    tell: Callable[[], tuple[Voice, ...]] | None = None
+    find: Callable[[], Seller] | None = None
+
+    @cached_property
+    def seller(self) -> Seller | None:
+        """The seller of promises so long; None for slots shorter than an hour."""
+        return self.find() if self.find is not None else None
 
     @cached_property
     def voices(self) -> tuple[Voice, ...]:
         """The forecasts that decide, the leading one first."""
-        return self.tell()
-
-    @property
-    def told_slots(self) -> int:
-        """How many slots are forecast: those of the next longer length that has a seller."""
-        return self.slots if self.seller is None else self.seller.slots
+        if self.seller is not None:
+            return self.seller.voices(self.t)
+        return self.tell() if self.tell is not None else ()
 
     @property
     def futures(self) -> Futures:
