@@ -9,7 +9,8 @@ from datetime import datetime
 from typing import Any
 
 from sublet.leases.model import Lease
-from sublet.leases.reclaim.victims import ReclaimPlan, Victim, plan_reclaim
+from sublet.leases.plan.elsewhere import Elsewhere
+from sublet.leases.reclaim.victims import ReclaimPlan, Victim, moved_of, plan_reclaim
 from sublet.surplus.blocks.model import Block, ChangeKind
 from sublet.values.money import text_from_nano
 from sublet.values.windows import Window
@@ -37,10 +38,17 @@ class BlockPlan:
         """What it takes, for a person who decides."""
         if not self.victims:
             return "no sold lease is broken"
-        many = len(self.victims)
+        moved = moved_of(self.victims)
+        many = len(self.victims) - moved
+        elsewhere = f"{moved} sold leases" if moved > 1 else "1 sold lease"
+        moves = f"{elsewhere} would move to another pool" if moved else ""
+        if not many:
+            return moves
         owed = ", ".join(f"{text_from_nano(nano)} {currency}" for currency, nano in sorted(self.credits.items()))
         whose = f"{many} sold leases" if many > 1 else "1 sold lease"
-        return f"{whose} of {sum(item.accelerators for item in self.victims)} accelerators would be broken, for credits of {owed}"
+        count = sum(item.accelerators for item in self.victims) - moved_of(self.victims, count=True)
+        broken = f"{whose} of {count} accelerators would be broken, for credits of {owed}"
+        return f"{moves}; {broken}" if moves else broken
 
     def reclaim(self) -> ReclaimPlan:
         """The same as a plan of the ordinary reclaim path."""
@@ -61,14 +69,17 @@ class BlockPlan:
         }
 
 
-def broken_by(block: Block, leases: Sequence[Lease], now: datetime, clean_s: int) -> tuple[Victim, ...]:
+def broken_by(
+    block: Block, leases: Sequence[Lease], now: datetime, clean_s: int, elsewhere: Elsewhere | None = None
+) -> tuple[Victim, ...]:
     """Which of the `leases` sold from it don't fit the `block` as it is to become: all that reach beyond its window, and of the
-    others so many that the rest fits its count, those whose end destroys the least value."""
+    others so many that the rest fits its count, those whose end destroys the least value. A lease that may move goes on `elsewhere` if
+    there is room."""
     open_now = [item for item in leases if item.reclaim_at is None and item.deadline > now]
     if block.withdrawn_at is not None:
-        return _all(block, open_now, now, now, clean_s)
+        return _all(block, open_now, now, now, clean_s, elsewhere)
     beyond = [item for item in open_now if item.window.end > block.window.end or item.window.start < block.window.start]
-    gone = _all(block, beyond, max(now, block.window.end), now, clean_s)
+    gone = _all(block, beyond, max(now, block.window.end), now, clean_s, elsewhere)
     left = [item for item in open_now if item not in beyond]
     found = list(gone)
     while True:
@@ -79,8 +90,9 @@ def broken_by(block: Block, leases: Sequence[Lease], now: datetime, clean_s: int
             return tuple(found)
         there = [item for item in left if _holds(item, at)]
         plan = plan_reclaim(
-            block.pool_id, sums[at] - block.accelerators, now, there, now, why=_why(block), clean_s=clean_s, force=True
-        )
+            block.pool_id, sums[at] - block.accelerators, now, there, now, why=_why(block), clean_s=clean_s, force=True,
+            elsewhere=elsewhere,
+        )  # fmt: skip
         chosen = [victim for victim in plan.victims if isinstance(victim, Victim)]
         found += chosen
         left = [item for item in left if item.id not in {victim.id for victim in chosen}]
@@ -91,9 +103,12 @@ def kept_window(now: datetime, victims: Sequence[Victim]) -> Window:
     return Window(now, max(victim.lease.window.end for victim in victims))
 
 
-def _all(block: Block, leases: Sequence[Lease], by: datetime, now: datetime, clean_s: int) -> tuple[Victim, ...]:
+def _all(
+    block: Block, leases: Sequence[Lease], by: datetime, now: datetime, clean_s: int, elsewhere: Elsewhere | None
+) -> tuple[Victim, ...]:
     many = sum(item.accelerators for item in leases)
-    plan = plan_reclaim(block.pool_id, many, by, leases, now, why=_why(block), clean_s=clean_s, force=True)
+    why = _why(block)
+    plan = plan_reclaim(block.pool_id, many, by, leases, now, why=why, clean_s=clean_s, force=True, elsewhere=elsewhere)
     return tuple(victim for victim in plan.victims if isinstance(victim, Victim))
 
 

@@ -15,6 +15,7 @@ from sublet.leases.blocks.breaking import BlockPlan, broken_by, kept_window
 from sublet.leases.blocks.shape import Taken, checked_count, checked_window, refuse_conflicts, schedule
 from sublet.leases.lifecycle.transitions import Transitions
 from sublet.leases.model import Lease, WrongStateError
+from sublet.leases.plan.elsewhere import Elsewhere
 from sublet.leases.ports import LeasePorts
 from sublet.leases.quotes.admission import Admission, BlockSale
 from sublet.leases.reclaim.orders import ReclaimOrder, Reclaims
@@ -212,7 +213,8 @@ class Blocks:
         """What the change would make of the block, and whose leases it would break. Changes nothing; raises as `change`."""
         now = self._store.clock.now()
         with self._store.read() as connection:
-            return BlockChanged(self._plan(connection, self._book.block(connection, block_id), request, now), now)
+            found, elsewhere = self._book.block(connection, block_id), self._reclaims.elsewhere(connection, now)
+            return BlockChanged(self._plan(connection, found, request, now, elsewhere), now)
 
     def change(
         self, block_id: str, request: BlockChangeRequest, actor: str, seen: Condition = ANY_STATE
@@ -228,10 +230,10 @@ class Blocks:
         def write(connection: Connection) -> BlockChanged:
             now = self._store.clock.now()
             found = self._book.block(connection, block_id)
-            self._store.lock(connection, f"pool:{found.pool_id}")
+            within = self._reclaims.lock(connection, found.pool_id)
             present = self._book.block(connection, block_id)
             seen.require(asdict(present))
-            plan = self._plan(connection, present, request, now)
+            plan = self._plan(connection, present, request, now, self._reclaims.elsewhere(connection, now, within))
             if plan.after == plan.before:
                 return BlockChanged(plan, now)
             if plan.victims and not request.force:
@@ -275,7 +277,14 @@ class Blocks:
         with self._store.read() as connection:
             return self._book.advise(connection, self._facts(pool, connection), self._store.clock.now(), counts, days)
 
-    def _plan(self, connection: Connection, block: Block, request: BlockChangeRequest, now: datetime) -> BlockPlan:
+    def _plan(
+        self,
+        connection: Connection,
+        block: Block,
+        request: BlockChangeRequest,
+        now: datetime,
+        elsewhere: Elsewhere,
+    ) -> BlockPlan:
         kind = request.kind_for(block)
         if kind is ChangeKind.WITHDRAWN and block.withdrawn_at is not None:
             return BlockPlan(block, block, kind, ())
@@ -286,7 +295,7 @@ class Blocks:
             facts = self._facts(block.pool_id, connection)
             self._refuse_conflicts(connection, facts, after.accelerators, after.window, without=block.id)
         clean_s = self._ports.timing_of(connection, block.pool_id).clean_s
-        victims = broken_by(after, sql.live_leases(connection, block_id=block.id), now, clean_s)
+        victims = broken_by(after, sql.live_leases(connection, block_id=block.id), now, clean_s, elsewhere)
         return BlockPlan(block, after, kind, victims)
 
     def _changed(self, block: Block, request: BlockChangeRequest, kind: ChangeKind, now: datetime) -> Block:

@@ -27,6 +27,7 @@ from sublet.leases.model import (
 from sublet.leases.plan.failures import FailedUnit, Failure
 from sublet.leases.quotes import calendar
 from sublet.leases.reclaim import store as reclaim_store
+from sublet.leases.volumes import store as volumes_sql
 from sublet.values.windows import Window
 
 _BY_DEADLINE = ("reclaimed", "window_over")
@@ -161,9 +162,11 @@ def break_after_all(connection: Connection, lease: Lease) -> None:
 
 
 def go(connection: Connection, lease: Lease, planned: PlannedMove, timing: Timing, now: datetime) -> Lease | None:
-    """Move the lease to another pool, at the price and until the end that it was sold for. Returns None and changes nothing if
-    the accelerators are not available. The caller holds both pools' locks and has stopped the sandbox of a lease that has
-    begun."""
+    """Move the lease to another pool, with its volumes, at the price and until the end that it was sold for.
+
+    Returns None and changes nothing if the accelerators are not available. The caller holds both pools' locks and has stopped the
+    sandbox of a lease that has begun.
+    """
     if now >= lease.window.end:
         return None
     window = Window(max(now, lease.window.start), lease.window.end)
@@ -195,10 +198,12 @@ def go(connection: Connection, lease: Lease, planned: PlannedMove, timing: Timin
         reclaim_reason=None,
         credit_nano=0,
         engine=None,
+        block_id=None,
         move=None,
         moves=[item.as_dict() for item in (*lease.moves, made)],
         last_error=None,
     )
+    volumes_sql.carry(connection, lease.id, planned.pool_id)
     sql.set_unit_states(connection, planned.pool_id, units, UNIT_STATE_OF[lease.state], lease.id, None, now)
     return sql.lease(connection, lease.id)
 

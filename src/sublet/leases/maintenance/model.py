@@ -10,7 +10,8 @@ from enum import StrEnum
 from typing import Any
 
 from sublet.leases.model import Lease, checked_ahead
-from sublet.leases.reclaim.victims import ReclaimPlan, Victim, plan_reclaim
+from sublet.leases.plan.elsewhere import Elsewhere
+from sublet.leases.reclaim.victims import ReclaimPlan, Victim, moved_of, plan_reclaim
 from sublet.values.clock import format_time
 from sublet.values.errors import ConflictError, InvalidInputError
 from sublet.values.money import text_from_nano
@@ -106,11 +107,16 @@ class MaintenancePlan:
         if not takes.victims and not takes.short:
             return "no lease is in the way"
         words = []
-        if takes.victims:
-            many = f"{len(takes.victims)} leases end" if len(takes.victims) > 1 else "1 lease ends"
+        moved = moved_of(takes.victims)
+        if moved:
+            words.append(f"{moved} leases move to another pool" if moved > 1 else "1 lease moves to another pool")
+        if len(takes.victims) > moved:
+            ending = len(takes.victims) - moved
+            many = f"{ending} leases end" if ending > 1 else "1 lease ends"
             owed = ", ".join(f"{text_from_nano(nano)} {currency}" for currency, nano in sorted(self.credits.items()))
             words.append(
-                f"{many} early, which frees {takes.freed} accelerators for credits of {owed}; notice goes at once"
+                f"{many} early, which frees {takes.freed - moved_of(takes.victims, count=True)} accelerators for credits of {owed}; "
+                "notice goes at once"
             )
         if takes.short:
             words.append(f"{takes.short} accelerators are promised firmly for that time")
@@ -174,10 +180,13 @@ def plan_maintenance(
     clean_s: int,
     classes: ServiceClasses,
     force: bool,
+    elsewhere: Elsewhere | None = None,
 ) -> ReclaimPlan:
-    """Which of the pool's `leases` have to end so that no more are held than are there: of those that hold something at the
-    fullest moment of the window, the ones whose end destroys the least value, until every moment fits. Leases of a class that is
-    never taken back go by `force` alone; without it they are `short`."""
+    """Which of the pool's `leases` have to end, or to move where there is room `elsewhere`, so that no more are held than are there.
+
+    Of those that hold something at the fullest moment of the window, the ones whose end destroys the least value, until every moment
+    fits. Leases of a class that is never taken back go by `force` alone; without it they are `short`.
+    """
     window, pool_id = maintenance.window, maintenance.pool_id
     left = [item for item in leases if item.may_be_asked(window.start) and _holds(item, window)]
     left_anyway = [item for item in leases if not item.may_be_asked(window.start) and _holds(item, window)]
@@ -197,6 +206,7 @@ def plan_maintenance(
         plan = plan_reclaim(
             pool_id, most, window.start, there, now,
             why=f"maintenance: {maintenance.reason}", clean_s=clean_s, force=force, classes=classes,
+            elsewhere=elsewhere,
         )  # fmt: skip
         chosen = [victim for victim in plan.victims if isinstance(victim, Victim)]
         victims += chosen

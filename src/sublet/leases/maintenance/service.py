@@ -24,6 +24,7 @@ from sublet.leases.maintenance.model import (
     refuse_overlap,
 )
 from sublet.leases.model import FirmLeaseError, WrongStateError
+from sublet.leases.plan.elsewhere import Elsewhere
 from sublet.leases.ports import LeasePorts
 from sublet.leases.reclaim.orders import ReclaimOrder, Reclaims
 from sublet.store import Store
@@ -81,7 +82,8 @@ class MaintenanceWindows:
         """What such a window would take back. Changes nothing; raises as `add`, but for firm leases, which it names."""
         now = self.now()
         with self._store.read() as connection:
-            return MaintenancePlanned(self._plan(connection, request, actor, now), now)
+            elsewhere = self._reclaims.elsewhere(connection, now)
+            return MaintenancePlanned(self._plan(connection, request, actor, now, elsewhere), now)
 
     def add(self, request: MaintenanceRequest, actor: str) -> MaintenancePlanned:
         """Plan the window. What is in the way gets notice, and its credit, by the ordinary reclaim path in the same transaction. From
@@ -93,8 +95,8 @@ class MaintenanceWindows:
 
         def write(connection: Connection) -> MaintenancePlanned:
             now = self.now()
-            self._store.lock(connection, f"pool:{self._facts(request.pool, connection).pool_id}")
-            plan = self._plan(connection, request, actor, now)
+            within = self._reclaims.lock(connection, self._facts(request.pool, connection).pool_id)
+            plan = self._plan(connection, request, actor, now, self._reclaims.elsewhere(connection, now, within))
             if plan.takes.short:
                 raise FirmLeaseError(
                     f"{plan.sentence}; choose another time, or break firm leases, at the penalty that a preview with force "
@@ -143,7 +145,9 @@ class MaintenanceWindows:
             pool_id = self._facts(pool, connection).pool_id if pool is not None else None
             return window_sql.window_page(connection, pool_id, self.now(), wanted, live=live)
 
-    def _plan(self, connection: Connection, request: MaintenanceRequest, actor: str, now: datetime) -> MaintenancePlan:
+    def _plan(
+        self, connection: Connection, request: MaintenanceRequest, actor: str, now: datetime, elsewhere: Elsewhere
+    ) -> MaintenancePlan:
         reason = checked_line(request.reason, "reason", REASON_MAX, 1)
         window = checked_window(request.start or now, request.end, now)
         facts = self._facts(request.pool, connection)
@@ -168,6 +172,7 @@ class MaintenanceWindows:
             clean_s=self._ports.timing_of(connection, facts.pool_id).clean_s,
             classes=self._ports.classes,
             force=request.force,
+            elsewhere=elsewhere,
         )
         return MaintenancePlan(made, takes)
 

@@ -24,16 +24,13 @@ _MOVABLE = (LeaseState.SCHEDULED, LeaseState.PREPARING, LeaseState.ACTIVE, Lease
 
 
 def may_move(lease: Lease) -> bool:
-    """Whether a lease's terms allow a move. A lease with a deadline is paused instead. A lease from a block, or with a volume,
-    is tied to its pool."""
+    """Whether a lease's terms allow a move. A lease with a deadline is paused instead."""
     return (
         lease.on_reclaim is OnReclaim.MOVE
         and lease.state in _MOVABLE
         and lease.service_s is None
-        and lease.block_id is None
         and lease.handing_back is None
         and lease.move is None
-        and not lease.volumes
         and len(lease.moves) < MOVES_MAX
     )
 
@@ -42,8 +39,10 @@ class Targets:
     """Finds capacity for moves inside the planning transaction, without changing anything. What it finds for one lease is not
     offered to the next.
 
-    A move is sold by the same rule as a new lease of its class over the rest of the window. `within` are the pools whose locks
-    the caller holds and in which it may hold capacity.
+    A move is sold by the same rule as a new lease of its class over the rest of the window, which a forecast must allow: a lease
+    from a block leaves its block for good. A job that has begun would start over, so its lease stays.
+
+    `within` are the pools whose locks the caller holds and in which it may hold capacity.
     """
 
     def __init__(
@@ -65,7 +64,7 @@ class Targets:
         # A lease that has not begun moves at once, with its whole window.
         begins = max(self._now if lease.state is LeaseState.SCHEDULED else at, lease.window.start)
         left_s = (lease.window.end - begins).total_seconds()
-        if not may_move(lease) or left_s < WORTH_S or self._runs_a_job(lease):
+        if not may_move(lease) or left_s < WORTH_S or self._job_has_begun(lease):
             return None
         window = Window(begins, lease.window.end)
         given: dict[str, set[str]] = defaultdict(set)
@@ -103,8 +102,9 @@ class Targets:
             self._pools[lease.pool_id] = [pool for pool in found if self._within is None or pool.id in self._within]
         return self._pools[lease.pool_id]
 
-    def _runs_a_job(self, lease: Lease) -> bool:
-        return jobs_sql.order_of(self._connection, lease.id) is not None
+    def _job_has_begun(self, lease: Lease) -> bool:
+        begun = lease.state is not LeaseState.SCHEDULED
+        return begun and jobs_sql.order_of(self._connection, lease.id) is not None
 
 
 def targets_of(connection: Connection, ports: LeasePorts, pool_id: str) -> list[Row[object]]:

@@ -102,7 +102,7 @@ class Reclaims:
 
         def write(connection: Connection) -> dict[str, Any]:
             pool_id = self._pool_id(connection, order.pool)
-            within = self._lock(connection, pool_id)
+            within = self.lock(connection, pool_id)
             if key is not None and (known := reclaim_store.reclaim_by_key(connection, actor, key)) is not None:
                 asked = (pool_id, order.accelerators, order.reason, order.force)
                 if (known.pool_id, known.accelerators, known.reason, bool(known.forced)) != asked:
@@ -261,7 +261,7 @@ class Reclaims:
         by = step.at
 
         def write(connection: Connection) -> None:
-            elsewhere = Targets(connection, self._ports, now, self._lock(connection, pool_id))
+            elsewhere = Targets(connection, self._ports, now, self.lock(connection, pool_id))
             leases: list[Lease] = []
             replicas: list[Occupant] = []
             if step.details["kind"] == "replica":
@@ -349,15 +349,18 @@ class Reclaims:
         return self._room(connection, pool_id, window, known.calm_s if known is not None else reclaim_store.CALM_S)
 
     def _room(self, connection: Connection, pool_id: str, window: Window, calm_s: float = 0) -> int:
-        """The accelerators that tenants may hold: the capacity without the owner's need and without what reclaims hold."""
+        """The accelerators that tenants may hold: the capacity without the owner's need and without what reclaims hold. What is held
+        for leases that are going to move in is theirs, from when it is held on."""
         kept = sql.capacity(connection, pool_id) - reclaim_store.held_for_owner(connection, pool_id, window)
-        return max(0, min(self._ports.may_stay(connection, pool_id, window, calm_s), kept))
+        coming = calendar.moving_in(connection, pool_id, window, self._store.clock.now())
+        return max(0, min(self._ports.may_stay(connection, pool_id, window, calm_s), kept) - coming)
 
     def _room_while_waiting(self, connection: Connection, pool_id: str, window: Window) -> int:
         kept = sql.capacity(connection, pool_id) - reclaim_store.held_for_owner(connection, pool_id, window)
-        return max(0, min(self._ports.room_while_waiting(connection, pool_id, window), kept))
+        coming = calendar.moving_in(connection, pool_id, window, self._store.clock.now())
+        return max(0, min(self._ports.room_while_waiting(connection, pool_id, window), kept) - coming)
 
-    def _lock(self, connection: Connection, pool_id: str) -> frozenset[str]:
+    def lock(self, connection: Connection, pool_id: str) -> frozenset[str]:
         """Lock the pool and, if one of its leases may move, its target pools, in the order of their ids. Returns the locked
         pools."""
         movable = any(may_move(lease) for lease in sql.live_leases(connection, pool_id))
@@ -405,6 +408,11 @@ class Reclaims:
         )
         # No tenant can give what other reclaims hold, or what the pool does not have.
         return replace(plan, short=plan.short + max(0, order.accelerators - max(0, kept)))
+
+    def elsewhere(self, connection: Connection, now: datetime, within: frozenset[str] | None = None) -> Targets:
+        """Where leases could move instead of ending. `within` are the pools that the caller has locked, None where nothing is
+        going to change."""
+        return Targets(connection, self._ports, now, within)
 
     def _pool_id(self, connection: Connection, name: str) -> str:
         pool = sql.pool_named(connection, name)

@@ -395,6 +395,12 @@ def returning(
     return found
 
 
+def moved_of(victims: Sequence[Victim | ReplicaVictim], *, count: bool = False) -> int:
+    """How many of them move to another pool instead of ending; with `count`, how many accelerators these have."""
+    moving = [victim for victim in victims if isinstance(victim, Victim) and victim.move is not None]
+    return sum(victim.accelerators for victim in moving) if count else len(moving)
+
+
 def accelerators_of(leases: Sequence[Lease], replicas: Sequence[Occupant]) -> int:
     """The accelerators that they hold together."""
     return sum(lease.accelerators for lease in leases) + sum(item.accelerators for item in replicas)

@@ -32,6 +32,11 @@ def insert_volume(connection: Connection, volume: Volume) -> None:
     )
 
 
+def carry(connection: Connection, lease_id: str, pool_id: str) -> None:
+    """Let the lease's volumes belong to another pool of the same machine, to which the lease moves."""
+    connection.execute(update(volumes).where(volumes.c.lease_id == lease_id).values(pool_id=pool_id))
+
+
 def volume(connection: Connection, id_or_name: str, organization_id: str | None) -> Volume | None:
     """One that is not removed, by its id, or within an organization by its name."""
     query = select(volumes).where(volumes.c.state != _GONE)
