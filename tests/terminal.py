@@ -38,4 +38,4 @@ def sit_at(monkeypatch: pytest.MonkeyPatch, app: ASGIApp, key: str) -> None:
     """From now on commands of this process talk to `app` with `key`."""
     monkeypatch.setenv("SUBLET_URL", URL)
     monkeypatch.setenv("SUBLET_KEY", key)
-    monkeypatch.setattr(clients, "StandardTransport", lambda url, headers, timeout_s: InProcess(app, headers))
+    monkeypatch.setattr(clients, "StandardTransport", lambda url, headers, timeout_s, ca_file: InProcess(app, headers))

@@ -34,7 +34,7 @@ DRIVER = Path(__file__).with_name("driver.py")
 HERE = {
     "up", "down", "demo", "doctor", "status", "serve", "open", "login", "logout", "profile ls", "profile use",
     "admin backup", "admin restore", "admin prove", "admin copy", "admin migrate", "admin pull", "admin operator-key", "admin invite",
-    "admin forget-passkeys", "support bundle",
+    "admin forget-passkeys", "support bundle", "tls init", "tls renew", "tls show",
     "admin rotate-secrets",
     "backtest", "prices check", "demand alibaba", "desk init", "desk new", "desk decide",
     "desk values", "desk explain", "desk report", "desk mc",

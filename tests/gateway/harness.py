@@ -339,7 +339,7 @@ class Running:
 
     @property
     def address(self) -> tuple[str, int]:
-        host, port = self.url.removeprefix("http://").split(":")
+        host, port = self.url.removeprefix("https://").removeprefix("http://").split(":")
         return host, int(port)
 
     def wire(self) -> Wire:

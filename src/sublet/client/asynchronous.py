@@ -15,11 +15,12 @@ from sublet.client.transport import AsyncHttpx, AsyncTransport, checked_url
 class AsyncClient(AsyncCalls):
     """`Client` for asyncio: `await client.fleet.list_pools()`. Calls may run beside each other."""
 
-    def __init__(self, url: str, key: str, *, transport: AsyncTransport | None = None) -> None:
-        """Raises InvalidInputError for what can be no address or no key."""
+    def __init__(self, url: str, key: str, *, transport: AsyncTransport | None = None, ca_file: str = "") -> None:
+        """`ca_file` has the certificates (PEM) of the authorities to trust instead of this machine's. Raises InvalidInputError for
+        what can be no address, no key or no such file."""
         self.url = checked_url(url, "the address")
         headers = headers_for(key)
-        self._transport = transport if transport is not None else AsyncHttpx(self.url, headers)
+        self._transport = transport if transport is not None else AsyncHttpx(self.url, headers, ca_file=ca_file)
         super().__init__(self.call)
 
     async def call(self, operation_id: str, *arguments: str, **options: Any) -> Any:

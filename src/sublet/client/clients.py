@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
@@ -34,7 +35,13 @@ def headers_for(key: str) -> dict[str, str]:
 
 
 def unreachable(url: str, error: NoAnswerError) -> UnavailableError:
-    """Nobody at the address, or nobody any more."""
+    """Nobody at the address, or nobody any more, or nobody who is trusted."""
+    if "CERTIFICATE_VERIFY_FAILED" in str(error):
+        reason = re.sub(r".*certificate verify failed: | \(_ssl\.c.*", "", str(error))
+        return UnavailableError(
+            f"the certificate of {url} is not trusted ({reason}); if its authority is your own, name its ca.pem with"
+            " `sublet login --ca-file` or SUBLET_CA_FILE"
+        )
     return UnavailableError(
         f"Sublet does not answer at {url} ({error}); start it with `sublet up` or check the address"
     )
@@ -48,11 +55,22 @@ class Client(Calls):
     to four times in all. One thread at a time.
     """
 
-    def __init__(self, url: str, key: str, *, transport: Transport | None = None, timeout_s: float = TIMEOUT_S) -> None:
-        """Raises InvalidInputError for what can be no address or no key."""
+    def __init__(
+        self,
+        url: str,
+        key: str,
+        *,
+        transport: Transport | None = None,
+        timeout_s: float = TIMEOUT_S,
+        ca_file: str = "",
+    ) -> None:
+        """`ca_file` has the certificates (PEM) of the authorities to trust instead of this machine's. Raises InvalidInputError for
+        what can be no address, no key or no such file."""
         self.url = checked_url(url, "the address")
         headers = headers_for(key)
-        self._transport = transport if transport is not None else StandardTransport(self.url, headers, timeout_s)
+        self._transport = (
+            transport if transport is not None else StandardTransport(self.url, headers, timeout_s, ca_file)
+        )
         super().__init__(self.call)
 
     def call(self, operation_id: str, *arguments: str, **options: Any) -> Any:

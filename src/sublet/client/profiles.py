@@ -15,6 +15,7 @@ from sublet.values.errors import ConflictError, InvalidInputError, NotFoundError
 PROFILE_VARIABLE = "SUBLET_PROFILE"
 URL_VARIABLE = "SUBLET_URL"
 KEY_VARIABLE = "SUBLET_KEY"
+CA_VARIABLE = "SUBLET_CA_FILE"
 URL_DEFAULT = "http://127.0.0.1:8080"
 NAME_DEFAULT = "default"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}")
@@ -29,6 +30,8 @@ class Profile:
     name: str
     url: str
     key: str
+    ca_file: str = ""
+    """Certificates of the authorities to trust there; empty: this machine's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +41,7 @@ class Target:
     url: str
     key: str
     origin: str
+    ca_file: str = ""
 
 
 class Profiles:
@@ -88,7 +92,8 @@ class Profiles:
                     raise ConflictError(f"other users can read the keys in {self.path}; run `chmod 600 {self.path}`")
                 content = json.loads(file.read(FILE_BYTES_MAX))
             profiles = {
-                name: Profile(name, str(item["url"]), str(item["key"])) for name, item in content["profiles"].items()
+                name: Profile(name, str(item["url"]), str(item["key"]), str(item.get("ca_file", "")))
+                for name, item in content["profiles"].items()
             }
             return str(content["current"]), profiles
         except FileNotFoundError:
@@ -99,7 +104,9 @@ class Profiles:
             raise ConflictError(f"{self.path} is not a valid profile file; remove it and log in again") from error
 
     def _write(self, current: str, profiles: dict[str, Profile]) -> None:
-        kept = {name: {"url": item.url, "key": item.key} for name, item in sorted(profiles.items())}
+        kept = {
+            name: {"url": item.url, "key": item.key, "ca_file": item.ca_file} for name, item in sorted(profiles.items())
+        }
         text = json.dumps({"current": current, "profiles": kept}, indent=2) + "\n"
         try:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -129,19 +136,22 @@ def target() -> Target:
     """What commands talk to: SUBLET_URL and SUBLET_KEY where they are set, else the profile that SUBLET_PROFILE names, else the
     current one.
 
-    A profile's key is sent to the profile's address alone: with another SUBLET_URL a SUBLET_KEY is needed. Raises
-    InvalidInputError where there is no key, NotFoundError for a profile that there is not.
+    SUBLET_CA_FILE names the authorities to trust before the profile does. A profile's key is sent to the profile's address
+    alone: with another SUBLET_URL a SUBLET_KEY is needed. Raises InvalidInputError where there is no key, NotFoundError for a
+    profile that there is not.
     """
     url, key = os.environ.get(URL_VARIABLE, ""), os.environ.get(KEY_VARIABLE, "")
+    ca_file = os.environ.get(CA_VARIABLE, "")
     if url:
         url = checked_url(url, URL_VARIABLE)
     if url and key:
-        return Target(url, _checked_key(key), KEY_VARIABLE)
+        return Target(url, _checked_key(key), KEY_VARIABLE, ca_file)
     profiles = Profiles()
     name = os.environ.get(PROFILE_VARIABLE, "") or profiles.current()
     found = profiles.get(name) if name else None
     if key:
-        return Target(found.url if found else URL_DEFAULT, _checked_key(key), KEY_VARIABLE)
+        trusted = ca_file or (found.ca_file if found else "")
+        return Target(found.url if found else URL_DEFAULT, _checked_key(key), KEY_VARIABLE, trusted)
     if found is None:
         raise InvalidInputError(
             f"log in with `sublet login URL`, or set {KEY_VARIABLE} to your key (and {URL_VARIABLE} to the address of Sublet)"
@@ -150,7 +160,7 @@ def target() -> Target:
         raise InvalidInputError(
             f"{URL_VARIABLE} is {url}, and the key of profile {found.name!r} is for {found.url}; set {KEY_VARIABLE} too"
         )
-    return Target(found.url, found.key, f"profile {found.name}")
+    return Target(found.url, found.key, f"profile {found.name}", ca_file or found.ca_file)
 
 
 def _checked_key(key: str) -> str:

@@ -22,7 +22,7 @@ def connect(timeout_s: float = USUAL_S) -> Client:
     from sublet.client.profiles import target
 
     found = target()
-    return Client(found.url, found.key, timeout_s=timeout_s)
+    return Client(found.url, found.key, timeout_s=timeout_s, ca_file=found.ca_file)
 
 
 def pool_named(client: Client, pool: str) -> dict[str, Any]:

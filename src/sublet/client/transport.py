@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import http.client
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
 
 from sublet.client.core import Answer, NoAnswerError, Request
 from sublet.values.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    import ssl
 
 TIMEOUT_S = 60.0
 PART_BYTES = 1 << 16
@@ -51,14 +54,28 @@ def checked_url(url: str, named: str) -> str:
     return url.rstrip("/")
 
 
+def trusted(ca_file: str) -> ssl.SSLContext:
+    """Trusts the authorities in a PEM file, or those of this machine where none is given. Raises InvalidInputError."""
+    import ssl  # takes longer to load than a command's help should
+
+    try:
+        return ssl.create_default_context(cafile=ca_file or None)
+    except OSError as error:
+        raise InvalidInputError(
+            f"{ca_file} can't be read as certificates in PEM form ({error.strerror or error}); give the authority's ca.pem"
+        ) from error
+
+
 class StandardTransport:
     """One connection at a time by `http.client`, kept open between requests. Not for several threads at once. Follows no
     redirect and asks no proxy: the key goes to the address that it is for."""
 
-    def __init__(self, url: str, headers: dict[str, str], timeout_s: float = TIMEOUT_S) -> None:
+    def __init__(self, url: str, headers: dict[str, str], timeout_s: float = TIMEOUT_S, ca_file: str = "") -> None:
+        """Raises InvalidInputError for a `ca_file` without certificates."""
         self._url = urlsplit(url)
         self._headers = headers
         self._timeout_s = timeout_s
+        self._trusted = trusted(ca_file) if self._url.scheme == "https" else None
         self._connection: http.client.HTTPConnection | None = None
 
     def __del__(self) -> None:
@@ -124,8 +141,12 @@ class StandardTransport:
 
     def _connected(self) -> http.client.HTTPConnection:
         if self._connection is None:
-            kind = http.client.HTTPSConnection if self._url.scheme == "https" else http.client.HTTPConnection
-            self._connection = kind(self._url.hostname or "", self._url.port, timeout=self._timeout_s)
+            host, port = self._url.hostname or "", self._url.port
+            self._connection = (
+                http.client.HTTPSConnection(host, port, timeout=self._timeout_s, context=self._trusted)
+                if self._trusted is not None
+                else http.client.HTTPConnection(host, port, timeout=self._timeout_s)
+            )
         return self._connection
 
 
@@ -153,11 +174,15 @@ def _lower(found: http.client.HTTPResponse) -> dict[str, str]:
 class AsyncHttpx:
     """httpx2's client for asyncio."""
 
-    def __init__(self, url: str, headers: dict[str, str], timeout_s: float = TIMEOUT_S) -> None:
+    def __init__(self, url: str, headers: dict[str, str], timeout_s: float = TIMEOUT_S, ca_file: str = "") -> None:
+        """Raises InvalidInputError for a `ca_file` without certificates."""
         import httpx2
 
         self._httpx: Any = httpx2
-        self._client = httpx2.AsyncClient(base_url=url, headers=headers, timeout=timeout_s, trust_env=False)
+        verify = trusted(ca_file) if url.startswith("https:") else True
+        self._client = httpx2.AsyncClient(
+            base_url=url, headers=headers, timeout=timeout_s, trust_env=False, verify=verify
+        )
 
     async def send(self, request: Request) -> Answer:
         try:

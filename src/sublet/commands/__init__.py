@@ -27,6 +27,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "plan": ("sublet.commands.plan", "plan", "Show what the system will do next, before it does it."),
     "serve": ("sublet.commands.system", "serve", "Run a single process of the system."),
     "admin": ("sublet.commands.admin", "app", "The database and the data directory of this machine."),
+    "tls": ("sublet.commands.tls", "app", "HTTPS: a certificate of your own authority."),
     "node": ("sublet.commands.node", "app", "Nodes: the machines that serve this database."),
     "org": ("sublet.commands.accounts", "org", "Organizations: the operator, internal teams, customers."),
     "person": ("sublet.commands.people", "app", "People: who may sign in to the console, and invitations."),

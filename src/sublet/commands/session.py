@@ -6,6 +6,7 @@ import getpass
 import ipaddress
 import sys
 import webbrowser
+from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
 
@@ -29,6 +30,13 @@ ProfileName = Annotated[
 def login(
     url: Annotated[str, typer.Argument(help="URL of Sublet, such as https://sublet.example.com.")],
     name: ProfileName = "",
+    ca_file: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="SUBLET_CA_FILE",
+            help="Certificates (PEM) of the authorities to trust, such as `sublet tls init` makes.",
+        ),
+    ] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Save the URL of a service and your key as a profile, after checking the key.
@@ -41,10 +49,11 @@ def login(
     address = checked_url(url, "URL")
     if address.startswith("http://") and not _is_local(address):
         say(f"{address} is not HTTPS, so your key can be read on the network", err=True)
+    trusted = str(ca_file.absolute()) if ca_file else ""
     key = _read_key()
-    with Client(address, key) as client:
+    with Client(address, key, ca_file=trusted) as client:
         found = client.document("accounts.whoami")
-    Profiles().save(Profile(chosen, address, key))
+    Profiles().save(Profile(chosen, address, key, trusted))
     if as_json:
         print_json({"profile": chosen, "url": address, **found})
     else:

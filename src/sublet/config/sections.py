@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 
 from sublet.config.gateway import Port
 from sublet.config.pools import Section
+from sublet.tls.files import CertificateFiles
 
 
 class Database(Section):
@@ -58,6 +59,30 @@ class Network(Section):
     allow_non_loopback: bool = Field(
         default=False, description="allow the hosts above to be other than loopback addresses"
     )
+
+
+class Tls(Section):
+    """HTTPS on the control plane's and the gateway's ports."""
+
+    certificate: Path | None = Field(
+        default=None,
+        description="PEM file of the certificate, followed by those of its issuers; unset: plain HTTP. Read again when it changes",
+    )
+    private_key: Path | None = Field(default=None, description="PEM file of its private key, without a password")
+
+    @model_validator(mode="after")
+    def _both(self) -> Tls:
+        if (self.certificate is None) != (self.private_key is None):
+            missing = "private_key" if self.private_key is None else "certificate"
+            raise ValueError(f"{missing} is missing: a certificate needs its private key")
+        return self
+
+    @property
+    def files(self) -> CertificateFiles | None:
+        """Both files; None for plain HTTP."""
+        if self.certificate is None or self.private_key is None:
+            return None
+        return CertificateFiles(self.certificate.expanduser(), self.private_key.expanduser())
 
 
 class Log(Section):

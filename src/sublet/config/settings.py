@@ -21,7 +21,7 @@ from sublet.config.identity import PROVIDERS_MAX, OidcProvider, ProviderName
 from sublet.config.images import Images
 from sublet.config.notifications import Mail, Notifications, Secrets
 from sublet.config.pools import BackendSettings, PoolSettings
-from sublet.config.sections import Billing, Control, Database, Demand, Leasing, Log, Models, Network, Quotes, Ssh
+from sublet.config.sections import Billing, Control, Database, Demand, Leasing, Log, Models, Network, Quotes, Ssh, Tls
 from sublet.config.volumes import Volumes
 from sublet.values.errors import InvalidInputError
 from sublet.values.service_classes import ServiceClasses
@@ -53,6 +53,7 @@ class Settings(BaseSettings):
     gateway: Gateway = Gateway()
     ssh: Ssh = Ssh()
     network: Network = Network()
+    tls: Tls = Tls()
     egress: Egress = Egress()
     volumes: Volumes = Volumes()
     images: Images = Images()
@@ -146,6 +147,7 @@ _NOT_SETTINGS = {
     "SUBLET_URL",
     "SUBLET_KEY",
     "SUBLET_PROFILE",
+    "SUBLET_CA_FILE",
     "SUBLET_TRACES",
     "SUBLET_LEASE",
     "SUBLET_PACKAGED_BWRAP",

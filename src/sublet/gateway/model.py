@@ -10,6 +10,8 @@ from typing import Any, Literal, Protocol
 
 import msgspec
 
+from sublet.tls.files import CertificateFiles
+
 METER_INPUT = "tokens.input"
 METER_INPUT_CACHED = "tokens.input_cached"
 METER_OUTPUT = "tokens.output"
@@ -59,6 +61,7 @@ class GatewaySettings:
     """
 
     data_dir: Path
+    tls: CertificateFiles | None = None
     host: str = "127.0.0.1"
     port: int = 8081
     operator_host: str = "127.0.0.1"

@@ -43,6 +43,8 @@ from sublet.gateway.stored import Responses, expire
 from sublet.gateway.surfaces.registry import SURFACES
 from sublet.gateway.surfaces.surface import Surface
 from sublet.store import Store
+from sublet.tls.files import Secured, address
+from sublet.tls.serving import Server
 from sublet.values import garbage
 from sublet.values.clock import to_micros
 from sublet.values.errors import SubletError, UnavailableError
@@ -120,19 +122,21 @@ class _Outside:
     pace: Pace
 
 
-class _Server(uvicorn.Server):
+class _Server(Server):
     """uvicorn's server, which tells when it serves and when it begins to end."""
 
-    def __init__(self, config: uvicorn.Config, gateway: Gateway, outside: _Outside, url: str) -> None:
-        super().__init__(config)
+    def __init__(
+        self, config: uvicorn.Config, secured: Secured | None, gateway: Gateway, outside: _Outside, url: str
+    ) -> None:
+        super().__init__(config, secured)
         self._gateway = gateway
         self._outside = outside
-        self._url = url
+        self.url = url
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if self._outside.on_ready is not None:
-            self._outside.on_ready(self._url)
+            self._outside.on_ready(self.url)
 
     async def on_tick(self, counter: int) -> bool:
         if self._outside.stop.is_set():
@@ -148,6 +152,7 @@ async def _serve(
     settings: GatewaySettings, store: Store, outside: _Outside, listener: socket.socket, first: Snapshot
 ) -> None:
     loop = asyncio.get_running_loop()
+    secured = Secured(settings.tls, time.monotonic) if settings.tls else None
     settings.journal_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     journal = Journal(
         settings.journal_dir,
@@ -187,8 +192,7 @@ async def _serve(
         proxy_headers=False,
         backlog=BACKLOG,
     )
-    url = _url(listener)
-    server = _Server(config, gateway, outside, url)
+    server = _Server(config, secured, gateway, outside, address(*listener.getsockname()[:2], secured=bool(secured)))
     sweeping = loop.create_task(gateway.sweep_for_ever())
     work = _Work(gateway, files, outside)
     snapshots.start()
@@ -196,7 +200,7 @@ async def _serve(
     garbage.settle()
     operator = OperatorListener(gateway, settings, surfaces[0], lambda: snapshots.age_s)
     operator_url = await operator.start(listener)
-    log.info("gateway serves", url=url, operator_url=operator_url, run=journal.run)
+    log.info("gateway serves", url=server.url, operator_url=operator_url, run=journal.run)
     try:
         await server.serve(sockets=[listener])
     finally:
@@ -306,11 +310,6 @@ class _Figures:
 
         self._store.write(write)
         self._troubled = bool(troubles)
-
-
-def _url(listener: socket.socket) -> str:
-    host, port = listener.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:

@@ -4,6 +4,7 @@ a process starts quickly and a fault in one's code does not keep the others from
 from __future__ import annotations
 
 import socket
+import time
 
 import structlog
 
@@ -14,6 +15,7 @@ from sublet.fleet.nodes import Presence, node_id_in, own_node_id, take_control
 from sublet.fleet.reach import MachineReach
 from sublet.launch import supervisor
 from sublet.store import Store
+from sublet.tls.files import Secured
 from sublet.values import garbage
 from sublet.values.errors import InvalidInputError
 
@@ -37,8 +39,10 @@ def _control(settings: Settings, fd: int | None) -> None:
     import uvicorn
 
     from sublet.control.plane import ControlPlane, build_api
+    from sublet.tls.serving import Server
     from sublet.wiring.system import Sublet
 
+    secured = Secured(settings.tls.files, time.monotonic) if settings.tls.files else None
     held = _listener(fd, settings.control.host, settings.control.port, "control.port")
     lock = take_control(settings.database_url, settings.data_dir)
     system = Sublet(settings)
@@ -55,7 +59,7 @@ def _control(settings: Settings, fd: int | None) -> None:
         timeout_graceful_shutdown=int(DRAIN_S),
         proxy_headers=False,
     )
-    server = uvicorn.Server(config)
+    server = Server(config, secured)
     garbage.settle()
     try:
         asyncio.run(server.serve(sockets=[held]))
@@ -79,6 +83,7 @@ def _gateway(settings: Settings, fd: int | None) -> None:
     system = Sublet(settings)
     gateway_settings = GatewaySettings(
         data_dir=settings.data_dir,
+        tls=settings.tls.files,
         overrides={model.name: model.overrides() for model in settings.gateway.models},
         routes=tuple(
             RouteRule(

@@ -6,6 +6,7 @@ import json
 import os
 import shlex
 import signal
+import ssl
 import time
 import urllib.error
 import urllib.request
@@ -20,11 +21,13 @@ from sublet.fleet.nodes import take_control
 from sublet.launch.supervisor import Supervisor
 from sublet.store import Store
 from sublet.store.schema import migrate
+from sublet.tls.files import TRUSTED
 from sublet.values.errors import UnavailableError
 from sublet.wiring.system import Sublet
 
 HEALTH_TIMEOUT_S = 2.0
 LEASES_S_MAX = 60.0
+EXPORT = "\n  export "
 
 
 class Running:
@@ -109,6 +112,10 @@ class Running:
             key = "made at the first start; `sublet admin operator-key` makes another"
             variable = "<the operator's key>"
         model = self.settings.models.default or "<a model>"
+        files = self.settings.tls.files
+        authority = files.certificate.with_name(TRUSTED) if files else None
+        own = shlex.quote(str(authority)) if authority is not None and authority.exists() else ""
+        trust = f"{EXPORT}SUBLET_CA_FILE={own}" if own else ""
         return f"""Sublet runs on {self.settings.data_dir}. Ctrl-C ends it; leases run on (`sublet down --end-leases` ends them too).
 
   console, API   {self.control_url}
@@ -118,11 +125,11 @@ class Running:
 
 Three things to try, in another terminal:
 
-  export SUBLET_URL={self.control_url} SUBLET_KEY={variable}{data_dir_export(self.settings.data_dir)}
+  export SUBLET_URL={self.control_url} SUBLET_KEY={variable}{data_dir_export(self.settings.data_dir)}{trust}
 
   1. Look at the console: open {self.console_url} and log in with the key.
   2. Ask the model:
-       curl {self.gateway_url}/v1/chat/completions -H "Authorization: Bearer $SUBLET_KEY" \\
+       curl {f"--cacert {own} " if own else ""}{self.gateway_url}/v1/chat/completions -H "Authorization: Bearer $SUBLET_KEY" \\
          -H 'Content-Type: application/json' -d '{{"model": "{model}", "max_tokens": 60,
          "messages": [{{"role": "user", "content": "What is a sublet?"}}]}}'
   3. Rent an accelerator and log in:
@@ -144,7 +151,7 @@ def data_dir_export(data_dir: Path) -> str:
     """
     if data_dir == Path(Settings.model_fields["data_dir"].default).expanduser():
         return ""
-    return f"\n  export SUBLET_DATA_DIR={shlex.quote(str(data_dir))}"
+    return f"{EXPORT}SUBLET_DATA_DIR={shlex.quote(str(data_dir))}"
 
 
 def stop_running(data_dir: Path, patience_s: float) -> bool:
@@ -200,10 +207,20 @@ def end_leases(settings: Settings) -> list[str]:
         system.close()
 
 
+def _anybody() -> ssl.SSLContext:
+    """Takes any certificate: what is asked has no secret, and the name in the certificate may be that of a public address."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
 def healthy(address: str) -> bool:
     """Whether a process answers on its /health."""
     try:
-        with urllib.request.urlopen(f"{address}/health", timeout=HEALTH_TIMEOUT_S) as answer:  # noqa: S310  our own address
+        with urllib.request.urlopen(  # noqa: S310  our own address
+            f"{address}/health", timeout=HEALTH_TIMEOUT_S, context=_anybody()
+        ) as answer:
             return bool(json.load(answer))
     except (OSError, ValueError, urllib.error.URLError):
         return False

@@ -32,6 +32,7 @@ import structlog
 from sublet.config.data_dir import STATE_NAME, running_system, unfinished_restore
 from sublet.config.settings import Settings
 from sublet.store.ballast import Ballast
+from sublet.tls.files import address
 from sublet.values.clock import SystemClock, format_time
 from sublet.values.errors import ConflictError, StorageFullError, UnavailableError
 
@@ -99,9 +100,11 @@ class Supervisor:
     _hurry: threading.Event = field(default_factory=threading.Event)
 
     def take(self) -> None:
-        """Take the lock and the ports. Raises AlreadyRunningError, PortTakenError, StorageFullError, UnavailableError;
-        nothing is held then."""
+        """Take the lock and the ports. Raises AlreadyRunningError, PortTakenError, StorageFullError, UnavailableError,
+        CertificateError; nothing is held then."""
         folder = self.settings.data_dir
+        if self.settings.tls.files is not None:
+            self.settings.tls.files.context()
         try:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             check_disk(folder)
@@ -130,9 +133,8 @@ class Supervisor:
             self._launch(self.children[name])
 
     def address(self, name: str) -> str:
-        """`http://host:port` of the control plane or the gateway."""
-        host, port = self.sockets[name].getsockname()[:2]
-        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        """`http://host:port` of the control plane or the gateway; `https:` where the settings name a certificate."""
+        return address(*self.sockets[name].getsockname()[:2], secured=self.settings.tls.files is not None)
 
     def wait_ready(self, is_ready: Callable[[str], bool]) -> None:
         """Return when `is_ready(name)` holds for every process, or when `stop` was called. Raises UnavailableError after
