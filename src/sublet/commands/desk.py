@@ -224,6 +224,62 @@ def mc(
 
 
 @app.command()
+def sensitivity(
+    case: Case,
+    result: Annotated[str, typer.Argument(help="The result's name.")],
+    inputs: Annotated[
+        list[str] | None,
+        typer.Option("--input", help="Move only this input; give it once for each. Default: all of them."),
+    ] = None,
+    rows: Annotated[str | None, typer.Option(help="An input to move down a grid; needs --columns.")] = None,
+    columns: Annotated[str | None, typer.Option(help="An input to move across the grid.")] = None,
+    points: Annotated[int, typer.Option(min=2, max=25, help="Values of each of the two.")] = 5,
+    as_json: JsonFlag = False,
+) -> None:
+    """Show how a result follows any of its inputs: each moved alone, and two together on a grid."""
+    from sublet.desk.sensitivity import ends_of, grid, swings
+    from sublet.desk.sensitivity import points as spaced
+
+    if (rows is None) != (columns is None):
+        raise InvalidInputError("--rows and --columns name the two inputs of a grid; give both or neither")
+    desk = _opened(case)
+    sheet = desk.sheet
+    found = swings(sheet, result, inputs or ())
+    pair = None
+    if rows is not None and columns is not None:
+        down, across = (spaced(*ends_of(sheet, name)[:2], points) for name in (rows, columns))
+        cells = grid(sheet, result, (rows, down), (columns, across))
+        pair = {"rows": rows, "row_values": down, "columns": columns, "column_values": across, "cells": cells}
+    if as_json:
+        print_json(
+            {"result": result, "unit": sheet[result].unit, "swings": [asdict(swing) for swing in found], "grid": pair}
+        )
+        return
+    heads = {
+        "input": "input",
+        "unit": "unit",
+        "low": "low",
+        "high": "high",
+        "at_low": "at low",
+        "at_high": "at high",
+        "ends": "ends",
+    }
+    told = [
+        {**{key: _content(value) for key, value in asdict(swing).items()}, "unit": sheet[swing.input].unit}
+        for swing in found
+    ]
+    print_rows(told, heads, f"no input moves {result!r}")
+    if pair is not None:
+        say()
+        names = {"row": f"{rows} \\ {columns}", **{f"c{place}": figure(value) for place, value in enumerate(across)}}
+        lines = [
+            {"row": figure(value), **{f"c{place}": figure(cell) for place, cell in enumerate(line)}}
+            for value, line in zip(down, cells, strict=True)
+        ]
+        print_rows(lines, names, "")
+
+
+@app.command()
 def diff(
     before: Case,
     after: Annotated[Path, typer.Argument(help="The other case.")],

@@ -25,7 +25,8 @@ from sublet.values.errors import InvalidInputError
 _Choice = TypeVar("_Choice", bound=StrEnum)
 _T = TypeVar("_T")
 
-_GIVEN = (Status.PUBLISHED, Status.EXTERNAL, Status.ASSUMPTION, Status.BOUND)
+GIVEN = (Status.PUBLISHED, Status.EXTERNAL, Status.ASSUMPTION, Status.BOUND)
+"""What a given number may be; the other statuses are of calculated ones."""
 _BANNED = re.compile(r"\b([a-z]\d\d[a-z]?)(?:-([a-z]\d\d))?\b")
 ROWS_MAX = 2000
 PRINTED, RECOMPUTED = "printed", "recomputed"
@@ -103,6 +104,8 @@ class Build:
         self.flagged: dict[str, Flag] = {}
         self.lists: dict[str, Vector] = {}
         self.pending_lists: dict[str, Callable[[], None]] = {}
+        self.imported: list[str] = []
+        """Digests of the files that tables were read from."""
         self._bans: dict[str, frozenset[str]] | None = None
         self._sources: dict[str, Source] = {}
         self._pending: dict[str, Table] = {}
@@ -437,7 +440,7 @@ def status_of(table: Table, default: Status | None, given: bool = True) -> Statu
     if default is not None and not table.has("status"):
         return default
     text = table.text("status")
-    allowed = _GIVEN if given else tuple(Status)
+    allowed = GIVEN if given else tuple(Status)
     if text not in [str(status) for status in allowed]:
         raise table.fail(
             "status", f"status {text!r} is not known here; {nearest(text, [str(item) for item in allowed])}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -26,6 +27,7 @@ from sublet.desk.sections import (
     hardware,
     questions,
     raw_managed,
+    sensitivity,
     tables,
     timeline,
     uncertainty,
@@ -38,6 +40,7 @@ from sublet.desk.sections.decision import Decision
 from sublet.desk.sections.evidence import Positioning, SignalBoard, SurplusExample
 from sublet.desk.sections.questions import Verdict
 from sublet.desk.sections.raw_managed import Channels
+from sublet.desk.sections.sensitivity import Sensitivity
 from sublet.desk.sections.timeline import Series
 from sublet.desk.sections.uncertainty import Scenario, SimulationPlan
 from sublet.desk.sheet import Sheet
@@ -91,6 +94,7 @@ class Desk:
     simulation: SimulationPlan | None
     scenarios: tuple[Scenario, ...]
     timeline: tuple[Series, ...]
+    sensitivities: tuple[Sensitivity, ...]
     inputs: tuple[str, ...]
     problems: tuple[Problem, ...]
 
@@ -132,7 +136,7 @@ class Desk:
 
 _TABLES = (
     "case", "sources", "rows", "capacity_checks", "inputs", "exchange_rates", "hardware", "tables", "calendars", "series",
-    "correlations", "formulas",
+    "correlations", "sensitivity", "formulas",
     "comparables", "bridge", "decision",
     "capex", "channels", "counterparties", "contracts", "signals", "positioning", "surplus", "verdicts",
     "settled", "monte_carlo", "scenarios",
@@ -197,16 +201,24 @@ def _built(document: Document, build: Build) -> Desk:
     uncertainty.read_correlations(root, build)
     plan = _part(build, "monte_carlo", uncertainty.read_simulation, root, build)
     scenarios = uncertainty.read_scenarios(root, build, results)
+    sensitivities = sensitivity.read(root, build)
     refused = _refused_sums(root, build)
     claims = _claims(root, build)
     build.faults.raise_all()
     root.finish()
     return Desk(
-        replace(heading, results=results), document.digest, document.name, build.sheet, tuple(build.statements),
+        replace(heading, results=results), _digest(document, build), document.name, build.sheet, tuple(build.statements),
         tuple(build.capacity.values()), refused, claims, deals, bridged, decided, capital_found, channels, customers_found, signals,
-        positioning, surplus, verdicts, settled, found_score, plan, scenarios, over_time, tuple(build.inputs),
+        positioning, surplus, verdicts, settled, found_score, plan, scenarios, over_time, sensitivities, tuple(build.inputs),
         tuple(build.faults.problems),
     )  # fmt: skip
+
+
+def _digest(document: Document, build: Build) -> str:
+    """The hash of the case: of its file, and of the files that it reads."""
+    if not build.imported:
+        return document.digest
+    return hashlib.sha256(" ".join([document.digest, *build.imported]).encode()).hexdigest()
 
 
 def _part(build: Build, part: str, read: Callable[_P, _T | None], *args: _P.args, **kwargs: _P.kwargs) -> _T | None:

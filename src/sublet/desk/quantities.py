@@ -201,6 +201,7 @@ _KINDS = (
     _Kind("USD/W", _per("per watt", "每瓦", "每瓦")),
     _Kind("USD/GPU-h", _per("per GPU-hour", "每GPU小時", "每卡时")),
     _Kind("USD/Mtok", _per("per million tokens", "每百萬token", "每百万token")),
+    _Kind("USD/yr", _per("a year", "每年", "每年"), lambda label: label.endswith(("yr", "year"))),
     _Kind("USD/month", _per("a month", "每月", "每月")),
     _Kind("USD", money),
     _Kind("MW", _power),

@@ -6,12 +6,12 @@ import re
 from collections.abc import Mapping, Sequence
 
 from sublet.desk.sheet import Value
-from sublet.desk.terms import Term, spreadsheet_formula
+from sublet.desk.terms import Term, evaluate, spreadsheet_formula
 
 LISTS = "Lists"
 """The sheet for lists whose elements don't stand in one column of their own: each element is a formula there."""
 
-_PLACE = re.compile(r"(\w+)!\$([A-Z]+)\$(\d+)")
+_PLACE = re.compile(r"('?[\w ]+'?)!\$([A-Z]+)\$(\d+)")
 
 
 class Cells:
@@ -27,15 +27,16 @@ class Cells:
     def __getitem__(self, name: str) -> str:
         return self._cells[name]
 
-    def formula(self, term: Term, moved: Mapping[str, str] | None = None) -> str:
-        """A term as a spreadsheet formula; `moved` names the cells that stand in for some values."""
-        places = self._cells | dict(moved or {})
-        return spreadsheet_formula(term, places.__getitem__, lambda terms: self._range(terms, places))
+    def formula(self, term: Term, moved: Mapping[str, tuple[str, float]] | None = None) -> str:
+        """A term as a spreadsheet formula; `moved` gives the cells that stand in for some values, and the numbers in them."""
+        cells = {name: cell for name, (cell, _) in (moved or {}).items()}
+        return self._formula(term, self._cells | cells, {name: number for name, (_, number) in (moved or {}).items()})
 
-    def _range(self, terms: Sequence[Term], places: Mapping[str, str]) -> str:
-        formulas = tuple(
-            spreadsheet_formula(term, places.__getitem__, lambda inner: self._range(inner, places)) for term in terms
-        )
+    def _formula(self, term: Term, places: Mapping[str, str], numbers: Mapping[str, float]) -> str:
+        return spreadsheet_formula(term, places.__getitem__, lambda terms: self._range(terms, places, numbers))
+
+    def _range(self, terms: Sequence[Term], places: Mapping[str, str], numbers: Mapping[str, float]) -> str:
+        formulas = tuple(self._formula(term, places, numbers) for term in terms)
         found = [_PLACE.fullmatch(formula) for formula in formulas]
         if all(found):
             sheets = {(place[1], place[2]) for place in found if place}
@@ -44,7 +45,8 @@ class Cells:
                 return f"{formulas[0]}:{formulas[-1].partition('!')[2]}"
         if formulas not in self._known:
             first = len(self.lists) + 2
-            self.lists += [(formula, term.value) for formula, term in zip(formulas, terms, strict=True)]
+            values = [float(evaluate(term, dict(numbers), {})) for term in terms]
+            self.lists += list(zip(formulas, values, strict=True))
             self._known[formulas] = f"{LISTS}!$B${first}:$B${first + len(formulas) - 1}"
             self.lists.append(None)
         return self._known[formulas]

@@ -125,7 +125,8 @@ def tornado(width: int, bars: Sequence[tuple[str, str, float, float]], base: flo
     bottom = len(bars) * pitch + 12
     drawing = Drawing(width, bottom + 22, unit)
     ends = [end for bar in bars for end in bar[2:]]
-    scale = Scale(min([*ends, base, 0.0]), max([*ends, base]), rows.left + 34, rows.right)
+    below = max((text_width(short(end)) for end in ends if end < base), default=0.0)
+    scale = Scale(min([*ends, base, 0.0]), max([*ends, base]), rows.left + max(34.0, below + 8), rows.right)
     for row, (label, between, at_low, at_high) in enumerate(bars):
         y = 8 + row * pitch + (30 if rows.narrow else 0)
         for value in (at_low, at_high):

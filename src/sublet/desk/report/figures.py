@@ -56,6 +56,7 @@ def as_json(desk: Desk, simulated: Sequence[SimulatedResult], fans: Sequence[Fan
                      for period in item.calendar.periods]}
         for item in desk.timeline
     ]  # fmt: skip
+    found["sensitivity"] = [asdict(item) for item in desk.sensitivities]
     found["verdicts"] = [
         {"id": item.judgment.question.id, "question": item.judgment.question.text, "prior": item.prior,
          "settles_on": item.judgment.question.settles_on.isoformat(), "probability": item.judgment.probability,

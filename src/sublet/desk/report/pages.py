@@ -10,7 +10,15 @@ from sublet.desk.desk import Desk
 from sublet.desk.montecarlo import Fan, SimulatedResult
 from sublet.desk.phrases import METRICS
 from sublet.desk.plausible import doubts
-from sublet.desk.report import charts, grids, pages_business, pages_decision, pages_market, pages_time
+from sublet.desk.report import (
+    charts,
+    grids,
+    pages_business,
+    pages_decision,
+    pages_market,
+    pages_sensitivity,
+    pages_time,
+)
 from sublet.desk.report.blocks import Block, Cell, Figure, Paragraph, Ref, Section, TableBlock, rows_of
 from sublet.desk.report.charts import Dot
 from sublet.desk.report.drawing import short
@@ -37,6 +45,7 @@ def sections(
         pages_business.customers(w),
         pages_market.signals(w),
         _uncertainty(desk, simulated, fans, w),
+        pages_sensitivity.sensitivities(w),
         _scenarios(desk, w),
         _capacity(desk, w),
         pages_market.positioning(w),
@@ -78,6 +87,7 @@ PLACES: Mapping[str, tuple[str, str]] = {
     "positioning": ("positioning", "Positioning"),
     "verdicts": ("verdicts", "Verdicts on evidence"),
     "surplus": ("surplus", "Surplus and glut"),
+    "sensitivity": ("sensitivities", "What the results follow"),
     "monte_carlo": ("uncertainty", "Uncertainty"),
     "scenarios": ("scenarios", "Scenarios"),
     "formulas": ("numbers", "Every number"),
@@ -86,7 +96,7 @@ PLACES: Mapping[str, tuple[str, str]] = {
 
 ORDER = (
     "headline", "bridge", "sensitivity", "decision", "timeline", "comparables", "channels", "verdicts", "surplus", "capex",
-    "customers", "signals", "uncertainty", "scenarios", "capacity", "positioning", "statements", "numbers",
+    "customers", "signals", "uncertainty", "sensitivities", "scenarios", "capacity", "positioning", "statements", "numbers",
 )  # fmt: skip
 """The sections by id, in reading order."""
 

@@ -10,10 +10,11 @@ import xlsxwriter
 
 from sublet.desk.desk import Desk
 from sublet.desk.montecarlo import SimulatedResult
+from sublet.desk.report import sensitivities
 from sublet.desk.report.cells import LISTS, Cells
 from sublet.desk.sections.bridge import Grid
 from sublet.desk.sheet import STATUS_MEANINGS, Sheet, Status, Value
-from sublet.desk.terms import Term, names_in
+from sublet.desk.terms import names_in
 
 _COLORS = {
     Status.PUBLISHED: "#DCFCE7", Status.DERIVED: "#DBEAFE", Status.BOUND: "#EDE9FE",
@@ -37,7 +38,7 @@ def write(desk: Desk, simulated: Sequence[SimulatedResult], version: str, *, cac
     buffer = io.BytesIO()
     book = xlsxwriter.Workbook(buffer, {"in_memory": True})
     book.set_properties({"title": desk.heading.title, "comments": f"case hash {desk.digest}"})
-    writer = _Writer(book, desk.sheet, cached)
+    writer = Writer(book, desk.sheet, cached)
     writer.about(desk, version)
     writer.results(desk)
     writer.problems(desk)
@@ -48,6 +49,8 @@ def write(desk: Desk, simulated: Sequence[SimulatedResult], version: str, *, cac
             writer.grid(desk, grid)
         writer.tornado(desk)
     writer.series(desk)
+    for place, found in enumerate(desk.sensitivities, start=1):
+        sensitivities.write(writer, desk, found, f"Sensitivity {place}")
     writer.statements(desk)
     writer.contracts(desk)
     writer.signals(desk)
@@ -58,9 +61,15 @@ def write(desk: Desk, simulated: Sequence[SimulatedResult], version: str, *, cac
     return buffer.getvalue()
 
 
-class _Writer:
+FORMULA_MAX = 8000
+"""Excel takes formulas of 8,192 characters."""
+
+
+class Writer:
+    """Writes a case's sheets; the parts of the report that have sheets of their own use its cells and formulas."""
+
     def __init__(self, book: Any, sheet: Sheet, cached: bool) -> None:
-        self._book, self._sheet, self._cached = book, sheet, cached
+        self._book, self.sheet, self._cached = book, sheet, cached
         self._head = book.add_format({"bold": True, "bottom": 1, "text_wrap": True, "valign": "top"})
         self._title = book.add_format({"bold": True, "font_size": 15})
         self._wrap = book.add_format({"text_wrap": True, "valign": "top"})
@@ -69,7 +78,7 @@ class _Writer:
         given = [value for value in sheet if value.term is None and value.is_number]
         derived = [value for value in sheet if value.term is not None]
         self._given, self._derived = given, derived
-        self._cells = Cells(given, derived)
+        self.cells = Cells(given, derived)
 
     def about(self, desk: Desk, version: str) -> None:
         page = self._book.add_worksheet("About")
@@ -89,11 +98,11 @@ class _Writer:
             page.write_string(row, 1, words, self._wrap)
 
     def results(self, desk: Desk) -> None:
-        page = self._page("Results", (("result", 56), ("value", 16), ("unit", 22), ("status", 12), ("name", 44)))
+        page = self.page("Results", (("result", 56), ("value", 16), ("unit", 22), ("status", 12), ("name", 44)))
         for row, name in enumerate(desk.heading.results, start=1):
-            value = self._sheet[name]
+            value = self.sheet[name]
             page.write_string(row, 0, desk.title(name))
-            self._formula(page, row, 1, self._cells[name], value.number)
+            self.formula(page, row, 1, self.cells[name], value.number)
             page.write_string(row, 2, value.unit)
             page.write_string(row, 3, str(value.status), self._statuses[value.status])
             page.write_string(row, 4, name)
@@ -101,13 +110,13 @@ class _Writer:
     def problems(self, desk: Desk) -> None:
         if not desk.problems:
             return
-        page = self._page("Problems", (("part", 16), ("name", 40), ("why it can't be calculated", 110)))
+        page = self.page("Problems", (("part", 16), ("name", 40), ("why it can't be calculated", 110)))
         for row, problem in enumerate(desk.problems, start=1):
             for column, words in enumerate((problem.part, problem.name, problem.message)):
                 page.write_string(row, column, words, self._wrap)
 
     def inputs(self) -> None:
-        page = self._page("Inputs", _INPUT_COLUMNS)
+        page = self.page("Inputs", _INPUT_COLUMNS)
         for row, value in enumerate(self._given, start=1):
             page.write_string(row, 0, value.name)
             page.write_number(row, 1, value.number)
@@ -119,11 +128,11 @@ class _Writer:
             page.write_string(row, 8, "; ".join(part for part in (value.formula, value.note) if part))
 
     def values(self) -> None:
-        page = self._page("Values", _VALUE_COLUMNS)
+        page = self.page("Values", _VALUE_COLUMNS)
         for row, value in enumerate(self._derived, start=1):
             assert value.term is not None
             page.write_string(row, 0, value.name)
-            self._formula(page, row, 1, self._cells.formula(value.term), value.number)
+            self.formula(page, row, 1, self.cells.formula(value.term), value.number)
             self._texts(page, row, 2, (value.unit, str(value.status), value.formula, value.source, value.note), value)
 
     def grid(self, desk: Desk, grid: Grid) -> None:
@@ -137,7 +146,7 @@ class _Writer:
         for row, (power, names) in enumerate(zip(desk.bridge.axis_power, grid.names, strict=True), start=3):
             page.write_number(row, 0, power, self._head)
             for column, name in enumerate(names, start=1):
-                self._formula(page, row, column, self._cells[name], self._sheet[name].number)
+                self.formula(page, row, column, self.cells[name], self.sheet[name].number)
         last = (3 + len(grid.names) - 1, len(desk.bridge.axis_price))
         page.conditional_format(3, 1, *last, {"type": "2_color_scale", "min_color": "#FFFFFF", "max_color": "#6FA8FF"})
         page.write_string(last[0] + 2, 0, "Only the published cell is published; every other cell is derived.")
@@ -154,16 +163,21 @@ class _Writer:
             ("result at high", 16),
             ("swing", 14),
         )
-        page = self._page("Tornado", columns)
-        result = self._sheet[desk.bridge.result].term
+        page = self.page("Tornado", columns)
+        result = self.sheet[desk.bridge.result].term
         assert result is not None
         for row, bar in enumerate(desk.bridge.tornado, start=1):
             page.write_string(row, 0, desk.title(bar.input))
             page.write_number(row, 1, bar.low)
             page.write_number(row, 2, bar.high)
-            for column, (end, number) in enumerate((("B", bar.at_low), ("C", bar.at_high)), start=3):
-                self._moved(page, row, column, result, bar.input, f"Tornado!${end}${row + 1}", number)
-            self._formula(page, row, 5, f"ABS(E{row + 1}-D{row + 1})", bar.swing)
+            ends = (("B", bar.low, bar.at_low), ("C", bar.high, bar.at_high))
+            for column, (letter, end, number) in enumerate(ends, start=3):
+                if bar.input in names_in(result):
+                    moved = {bar.input: (f"Tornado!${letter}${row + 1}", end)}
+                    self.formula(page, row, column, self.cells.formula(result, moved), number)
+                else:  # it is used further down, where the tornado holds what is calculated
+                    page.write_number(row, column, number)
+            self.formula(page, row, 5, f"ABS(E{row + 1}-D{row + 1})", bar.swing)
 
     def series(self, desk: Desk) -> None:
         """A sheet for each calendar: periods down, series across, each cell pointing at its value, and a chart of them."""
@@ -171,13 +185,13 @@ class _Writer:
             group = [series for series in desk.timeline if series.calendar.name == calendar.name]
             name = f"Series {calendar.name}"[:31]
             heads = [(f"{desk.title(series.name)}, {series.unit}", 18.0) for series in group]
-            page = self._page(name, [("period", 12), ("from", 12), ("until", 12), *heads])
+            page = self.page(name, [("period", 12), ("from", 12), ("until", 12), *heads])
             for row, period in enumerate(calendar.periods, start=1):
                 for column, words in enumerate((period.label, period.start.isoformat(), period.until.isoformat())):
                     page.write_string(row, column, words)
                 for column, series in enumerate(group, start=3):
                     value = series.names[row - 1]
-                    self._formula(page, row, column, self._cells[value], self._sheet[value].number)
+                    self.formula(page, row, column, self.cells[value], self.sheet[value].number)
             last = len(calendar.periods)
             years = list(dict.fromkeys(year for series in group for year, _ in series.years))
             for row, year in enumerate(years, start=last + 2):
@@ -185,7 +199,7 @@ class _Writer:
                 for column, series in enumerate(group, start=3):
                     value = dict(series.years).get(year, "")
                     if value:
-                        self._formula(page, row, column, self._cells[value], self._sheet[value].number)
+                        self.formula(page, row, column, self.cells[value], self.sheet[value].number)
             for place, series in enumerate(group):
                 chart = self._book.add_chart({"type": "column"})
                 chart.add_series({
@@ -201,7 +215,7 @@ class _Writer:
             return
         columns = (("id", 8), ("speaker", 24), ("subject", 22), ("metric", 22), ("value", 20), ("unit", 28), ("period", 20),
                    ("qualifier", 16), ("measures", 44), ("not with", 34), ("caution", 60), ("source", 40), ("date", 12))  # fmt: skip
-        page = self._page("Statements", columns)
+        page = self.page("Statements", columns)
         for row, item in enumerate(desk.statements, start=1):
             texts = (item.id, item.speaker, item.subject, item.metric)
             for column, words in enumerate(texts):
@@ -223,7 +237,7 @@ class _Writer:
             return
         columns = (("contract", 20), ("customer", 22), ("signing value, USD bn", 16), ("start", 12), ("end", 12),
                    ("potential competitor", 12), ("remaining, USD bn", 16), ("source", 40))  # fmt: skip
-        page = self._page("Contracts", columns)
+        page = self.page("Contracts", columns)
         for row, contract in enumerate(desk.customers.contracts, start=1):
             page.write_string(row, 0, contract.id)
             page.write_string(row, 1, contract.customer)
@@ -239,7 +253,7 @@ class _Writer:
             return
         columns = (("signal", 24), ("state", 12), ("due", 12), ("bull", 44), ("bear", 44), ("ratio bull", 10),
                    ("ratio bear", 10), ("test", 44), ("falsifier", 50))  # fmt: skip
-        page = self._page("Signals", columns)
+        page = self.page("Signals", columns)
         for row, signal in enumerate(desk.signals.signals, start=1):
             state = str(signal.state_at(desk.signals.as_of))
             for column, words in enumerate((signal.id, state, signal.due.isoformat(), signal.bull, signal.bear)):
@@ -254,7 +268,7 @@ class _Writer:
             return
         points = list(simulated[0].quantiles)
         heads = [("result", 30), ("samples", 12), ("mean", 12), ("sd", 12), ("below zero", 12)]
-        page = self._page("Monte Carlo", (*heads, *((f"{point:.0%}", 12) for point in points)))
+        page = self.page("Monte Carlo", (*heads, *((f"{point:.0%}", 12) for point in points)))
         for row, found in enumerate(simulated, start=1):
             page.write_string(row, 0, found.name)
             numbers = (found.samples, found.mean, found.sd, found.below_zero, *found.quantiles.values())
@@ -265,7 +279,7 @@ class _Writer:
         if not desk.scenarios:
             return
         columns = (("scenario", 34), ("set", 60), *((name, 20) for name in desk.heading.results))
-        page = self._page("Scenarios", columns)
+        page = self.page("Scenarios", columns)
         for row, scenario in enumerate(desk.scenarios, start=1):
             page.write_string(row, 0, scenario.title)
             page.write_string(row, 1, ", ".join(f"{name} = {value:g}" for name, value in scenario.changes.items()))
@@ -274,21 +288,14 @@ class _Writer:
 
     def lists(self) -> None:
         """The elements of lists that formulas calculate on the way: sum, npv, irr and lookup point at them."""
-        if not self._cells.lists:
+        if not self.cells.lists:
             return
-        page = self._page(LISTS, (("element of a list", 20), ("value", 16)))
-        for row, element in enumerate(self._cells.lists, start=1):
+        page = self.page(LISTS, (("element of a list", 20), ("value", 16)))
+        for row, element in enumerate(self.cells.lists, start=1):
             if element is not None:
-                self._formula(page, row, 1, *element)
+                self.formula(page, row, 1, *element)
 
-    def _moved(self, page: Any, row: int, column: int, result: Term, name: str, cell: str, number: float) -> None:
-        """The result's formula with one input taken from the tornado's own cell; a number where it is used further down."""
-        if name not in names_in(result):
-            page.write_number(row, column, number)
-            return
-        self._formula(page, row, column, self._cells.formula(result, {name: cell}), number)
-
-    def _page(self, name: str, columns: Sequence[tuple[str, float]]) -> Any:
+    def page(self, name: str, columns: Sequence[tuple[str, float]]) -> Any:
         page = self._book.add_worksheet(name)
         for column, (title, width) in enumerate(columns):
             page.set_column(column, column, width)
@@ -301,5 +308,9 @@ class _Writer:
             form = self._statuses[value.status] if words == str(value.status) and place == 3 else None
             page.write_string(row, place, words, form)
 
-    def _formula(self, page: Any, row: int, column: int, formula: str, number: float) -> None:
+    def formula(self, page: Any, row: int, column: int, formula: str, number: float) -> None:
+        """A live formula with its cached result; beyond a spreadsheet's length of formulas, the number."""
+        if len(formula) > FORMULA_MAX:
+            page.write_number(row, column, number, self._number)
+            return
         page.write_formula(row, column, f"={formula}", self._number, number if self._cached else 0)

@@ -5,15 +5,16 @@ from __future__ import annotations
 import itertools
 import math
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import date
 from typing import Any
 
-from sublet.desk.case import Build, Source, day_text, status_of
+from sublet.desk.case import GIVEN, Build, day_text, status_of
 from sublet.desk.checks import check_fraction, check_limit
 from sublet.desk.documents import Table, at_line
 from sublet.desk.errors import nearest
+from sublet.desk.sections.imported import read_file
+from sublet.desk.sections.rows import Cell, Row, Shape
 from sublet.desk.sheet import Status, Value
 from sublet.desk.units import parse_unit
 from sublet.desk.vectors import Vector
@@ -24,42 +25,6 @@ CELLS_MAX = 20_000
 _LABEL = re.compile(r"[^{}`]{1,80}")
 
 
-@dataclass(frozen=True, slots=True)
-class Cell:
-    """A number of a table with its own source, date and status where it has them; `line` is where it stands."""
-
-    number: float
-    line: int
-    source: str = ""
-    date: str = ""
-    status: str = ""
-    note: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """A row: what it is called, and its cells by column."""
-
-    label: str
-    cells: Mapping[str, Cell]
-    line: int
-
-
-@dataclass(slots=True)
-class Shape:
-    """What the head of a table says: the key column, units and families of the others, and what holds for every cell."""
-
-    name: str
-    key: str
-    units: dict[str, str]
-    families: dict[str, str]
-    source: Source | None
-    status: str
-    date: str
-    by_date: bool = False
-    keys: dict[str, float] = field(default_factory=dict)
-
-
 def read(root: Table, build: Build) -> None:
     """All `[tables.NAME]`: gives `NAME.ROW.COLUMN` for each cell and `NAME.COLUMN` as a list."""
     found = list(root.named_tables("tables"))
@@ -68,9 +33,14 @@ def read(root: Table, build: Build) -> None:
     for name, table in found:
         with build.faults.gathered(name):
             shape = _shape(name, table, build)
-            rows = _rows(table, shape)
+            if table.has("file"):
+                shape.home = table.line()
+                inside, rows = read_file(table, build, shape)
+            else:
+                inside, rows = table, _rows(table, shape)
+            check_order(inside, shape, rows)
             table.finish()
-            put(table, build, shape, rows)
+            put(inside, build, shape, rows)
 
 
 def put(table: Table, build: Build, shape: Shape, rows: list[Row]) -> None:
@@ -109,10 +79,15 @@ def _give(table: Table, build: Build, shape: Shape, place: tuple[str, str, str],
         raise table.document.refuse_line(
             cell.line, f'{name!r} has no status; write status = "…" for the cell, its row or the table'
         )
+    if cell.status not in ("", *map(str, GIVEN)):
+        raise table.document.refuse_line(
+            cell.line, f"status {cell.status!r} is not known here; {nearest(cell.status, map(str, GIVEN))}"
+        )
     status = Status(cell.status or shape.status)
     dated = cell.date or (source.date if cell.source else shape.date or source.date)
     value = Value(
-        name, cell.number, unit, status, source.title, dated, note=cell.note, family=shape.families.get(column, ""), line=cell.line,
+        name, cell.number, unit, status, source.title, dated, note=cell.note, 
+        family=shape.families.get(column, ""), line=shape.home or cell.line,
     )  # fmt: skip
     placed = _at(table, cell.line)
 
@@ -169,7 +144,6 @@ def _rows(table: Table, shape: Shape) -> list[Row]:
             cells[shape.key] = replace(standard, number=own)
         entry.finish()
         rows.append(Row(label, cells, entry.line()))
-    check_order(table, shape, rows)
     return rows
 
 
