@@ -102,6 +102,12 @@ class Prepared:
         self.windows = [
             self.ask("operator", "/v1/maintenance", self.away(name))["maintenance"]["id"] for name in ("w1", "w2")
         ]
+        for name in ("v1", "v2", "v3", "v4"):
+            self.ask("acme", "/v1/volumes", volume(self.pool.id, name))
+        service.system.leases.tick()
+        for name in ("v3", "v4"):
+            self.ask("acme", f"/v1/volumes/{name}/snapshots", {"name": "first"})
+        service.system.leases.tick()
         self.settle()
 
     def away(self, reason: str) -> dict[str, Any]:
@@ -211,6 +217,9 @@ class Prepared:
             "demand.record": of(op, f"/v1/demand/{self.pool.id}/samples", self.sample(3), self.sample(4)),
             "demand.add_claim": of("team", "/v1/claims", self.claim(1), self.claim(2)),
             "volumes.create": of("acme", "/v1/volumes", volume(self.pool.id, "x"), volume(self.pool.id, "y")),
+            "volumes.copy_in": of("acme", "/v1/volumes/v1/copies", sent("a"), sent("b")),
+            "volumes.snapshot": at("acme", "/v1/volumes/{}/snapshots", ["v1", "v2"], {}),
+            "volumes.restore": at("acme", "/v1/volumes/{}/snapshots/first/restore", ["v3", "v4"]),
             "images.create": of("acme", "/v1/images", image("x"), image("y")),
             "jobs.submit": of("acme", "/v1/jobs", self.job("x"), self.job("y")),
             "jobs.cancel": at("acme", "/v1/jobs/{}/cancel", self.jobs),
@@ -269,6 +278,10 @@ def toml(name: str) -> bytes:
 
 def volume(pool: str, name: str) -> dict[str, Any]:
     return {"name": name, "size_mib": 64, "pool": pool}
+
+
+def sent(path: str) -> dict[str, Any]:
+    return {"path": path, "size_bytes": 5, "sha256": "0" * 64}
 
 
 def image(name: str) -> dict[str, Any]:

@@ -24,10 +24,11 @@ ROWS = 3
 SEVERAL = {
     "accounts.list_organizations", "accounts.list_keys", "fleet.list_units", "demand.list_samples", "demand.list_claims",
     "leases.list_quotes", "leases.list_leases", "leases.list_reclaims", "leases.list_quarantine", "ledger.list_credits",
-    "ledger.list_budgets", "accounts.list_limits", "volumes.list_volumes", "images.list_images", "jobs.list_jobs",
+    "ledger.list_budgets", "accounts.list_limits", "volumes.list_volumes", "volumes.list_snapshots", "images.list_images",
+    "jobs.list_jobs",
 }  # fmt: skip
 """Lists of which this test makes several rows."""
-USERS = {"leases.list_quotes": "acme"}
+USERS = {"leases.list_quotes": "acme", "volumes.list_snapshots": "acme"}
 
 
 def _lists(kind: type) -> list[str]:
@@ -119,6 +120,10 @@ def filled(service: Service) -> Service:
         assert hook.status_code == 201, hook.text
         service.subscription = hook.json()["id"]
         service.ask("acme", "POST", "/v1/quotes", {"pool": pool.name, "class": "spot", "duration_s": 600})
+    system.leases.tick()
+    for number in range(ROWS):
+        assert service.ask("acme", "POST", "/v1/volumes/v0/snapshots", {"name": f"s{number}"}).status_code == 201
+        system.leases.tick()
     begin(system.store)
     for unit in system.fleet.units(pool.id)[:ROWS]:
         row = {"unit_id": unit.id, "pool_id": pool.id, "state": "quarantined", "reason": "left", "changed_at": start}
@@ -146,6 +151,7 @@ def _walk(filled: Service, operation: Operation) -> None:
         pool=filled.world.pool.id,
         pool_id=filled.world.pool.id,
         subscription_id=filled.subscription,
+        volume="v0",
     )
     query: dict[str, Any] = {}
     if "organization_id" in operation.query:

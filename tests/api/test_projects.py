@@ -95,6 +95,9 @@ def test_quotes_jobs_and_volumes_of_other_projects_are_left_alone(service: Servi
     assert refused(attached)
     team.quote("red", volumes=["of-all"])
     assert team.ask("blue", "DELETE", "/v1/volumes/of-blue").status_code == 200
+    team.made("blue", "/v1/images", {"name": "of-blue", "size_bytes": 5, "sha256": "0" * 64})
+    assert refused(team.ask("red", "DELETE", "/v1/images/of-blue"))
+    assert team.ask("blue", "DELETE", "/v1/images/of-blue").status_code == 200
 
 
 def test_a_key_of_a_project_makes_no_way_around_it(service: Service) -> None:

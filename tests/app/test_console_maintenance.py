@@ -19,7 +19,7 @@ from tests.app.test_console_acts import GOOD, ORIGIN, Console
 from tests.app.worlds import recorded
 from tests.leases.world import KEY
 
-from sublet.console.renting import typed_moment
+from sublet.console.moments import typed_moment
 from sublet.leases.quotes.request import QuoteRequest
 from sublet.reporting.overview import Overviews
 from sublet.simulation.world import World

@@ -13,7 +13,7 @@ from tests.app.test_console_acts import ORIGIN, Console
 from tests.app.worlds import recorded
 from tests.leases.world import KEY
 
-from sublet.console.renting import typed_moment
+from sublet.console.moments import typed_moment
 from sublet.simulation.world import World
 
 

@@ -41,26 +41,42 @@ def commands(page: str, mark: str) -> str:
     return (DOCS / page).read_text().split(f"<!-- {mark} -->")[1].split("```")[1].removeprefix("sh\n")
 
 
-def test_the_commands_of_bring_your_image(stage: Stage, quiet: UpProcess, tmp_path: Path) -> None:
+def carried_out(stage: Stage, quiet: UpProcess, home: Path, script: str) -> str:
+    """What a customer's shell prints for the commands of a guide."""
     pool = stage.wait("a pool", lambda: stage.operator.get("/v1/pools")["pools"], 20)[0]
     stage.push_demand(pool)
     acme = stage.operator.post("/v1/organizations", {"name": "acme", "currency": pool["currency"]})
     key = stage.operator.post(f"/v1/organizations/{acme['id']}/keys", {"name": "guide"})["secret"]
-    (tmp_path / ".ssh").mkdir()
-    pair = client_key(tmp_path)
-    pair.rename(tmp_path / ".ssh" / "id_ed25519")
-    pair.with_name("client_key.pub").rename(tmp_path / ".ssh" / "id_ed25519.pub")
+    (home / ".ssh").mkdir()
+    pair = client_key(home)
+    pair.rename(home / ".ssh" / "id_ed25519")
+    pair.with_name("client_key.pub").rename(home / ".ssh" / "id_ed25519.pub")
     environment = {
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-        "HOME": str(tmp_path),
+        "HOME": str(home),
         "SUBLET_URL": quiet.address("control"),
         "SUBLET_KEY": key,
     }
     done = subprocess.run(
-        ["bash", "-euc", commands("images.md", "image")],
-        cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=200, check=False,
+        ["bash", "-euc", script],
+        cwd=home, env=environment, capture_output=True, text=True, timeout=200, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.rstrip().endswith("my own root")
+    return done.stdout
+
+
+def test_the_commands_of_bring_your_image(stage: Stage, quiet: UpProcess, tmp_path: Path) -> None:
+    printed = carried_out(stage, quiet, tmp_path, commands("images.md", "image"))
+    assert printed.rstrip().endswith("my own root")
     lease = stage.operator.get("/v1/leases")["leases"][0]
     assert lease["image"]["name"] == "mine" and lease["image"]["digest"] in lease["guarantees"]["image"]["how"]
+
+
+def test_the_commands_of_keep_data_in_a_volume(stage: Stage, quiet: UpProcess, tmp_path: Path) -> None:
+    printed = carried_out(stage, quiet, tmp_path, commands("volumes.md", "volume"))
+    assert (tmp_path / "result").read_text() == "1+2+3\n" and "1+2+3" in printed.splitlines()
+    assert (tmp_path / "everything" / "dataset" / "numbers.csv").read_text() == "1,2,3\n"
+    assert (tmp_path / "everything" / "result").read_text() == "1+2+3\n"
+    (volume,) = stage.operator.get("/v1/volumes")["volumes"]
+    (kept,) = stage.operator.get(f"/v1/volumes/{volume['id']}/snapshots")["snapshots"]
+    assert (kept["name"], kept["state"]) == ("first", "ready")

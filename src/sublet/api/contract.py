@@ -44,6 +44,7 @@ PAGES: dict[tuple[str, str], tuple[str, ...]] = {
     ("GET", "/v1/invoices/{invoice_id}"): ("text/html", "application/pdf"),
     ("GET", "/v1/events"): ("text/event-stream",),
     ("GET", "/v1/leases/{lease_id}/events"): ("text/event-stream",),
+    ("GET", "/v1/volumes/{volume}/content"): ("application/x-tar",),
 }
 """What else operations answer with than JSON: text for people and for spreadsheets, which no type describes."""
 

@@ -39,6 +39,7 @@ FAULTS_SHOWN_MAX = 20
 UNRECORDED = {
     ("POST", "/v1/demand/{pool_id}/samples"): "measurements, every few seconds; each names its source",
     ("PUT", "/v1/images/{image}/content"): "parts of an image, which is recorded when it is announced",
+    ("PUT", "/v1/volumes/{volume}/copies/{copy_id}/content"): "parts of a copy, which is recorded when it is announced",
     ("POST", "/v1/usage"): "events are append-only themselves, and the ledger keeps who sent them",
 }
 """What changes something and is not in the audit log, with the reason."""

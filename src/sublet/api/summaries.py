@@ -89,9 +89,17 @@ SUMMARIES = {
     "system.actuals_page": "Show earnings as an HTML page",
     "system.next_plan": "Show the next plan and the last ones",
     "system.worth_line": "Show earnings per accelerator-hour and per watt-year",
+    "volumes.copy_in": "Announce a copy into a volume",
+    "volumes.copy_out": "Download files of a volume",
     "volumes.create": "Create a volume",
+    "volumes.list_snapshots": "List snapshots",
     "volumes.remove": "Delete a volume",
+    "volumes.remove_snapshot": "Delete a snapshot",
+    "volumes.restore": "Restore a snapshot",
     "volumes.show": "Show a volume",
+    "volumes.show_copy": "Show a copy into a volume",
+    "volumes.snapshot": "Make a snapshot",
+    "volumes.upload": "Upload a part of a copy",
 }
 """The operations whose description does not begin with a summary, by operation id."""
 

@@ -604,6 +604,52 @@ class AsyncVolumes:
         """`DELETE /v1/volumes/{volume}`"""
         return await self._call("volumes.remove", volume)
 
+    async def copy_in(
+        self, volume: str, body: leases.NewVolumeCopy | Mapping[str, Any], *, idempotency_key: str | None = None
+    ) -> leases.VolumeCopy:
+        """`POST /v1/volumes/{volume}/copies`"""
+        return await self._call("volumes.copy_in", volume, body=body, idempotency_key=idempotency_key)
+
+    async def upload(
+        self, volume: str, copy_id: str, body: bytes, content_type: str, *, offset: int | None = None
+    ) -> leases.VolumeCopy:
+        """`PUT /v1/volumes/{volume}/copies/{copy_id}/content`"""
+        return await self._call(
+            "volumes.upload", volume, copy_id, body=body, content_type=content_type, query={"offset": offset}
+        )
+
+    async def show_copy(self, volume: str, copy_id: str) -> leases.VolumeCopy:
+        """`GET /v1/volumes/{volume}/copies/{copy_id}`"""
+        return await self._call("volumes.show_copy", volume, copy_id)
+
+    async def copy_out(self, volume: str, *, path: str | None = None) -> bytes:
+        """`GET /v1/volumes/{volume}/content`"""
+        return await self._call("volumes.copy_out", volume, query={"path": path})
+
+    async def snapshot(
+        self, volume: str, body: leases.NewSnapshot | Mapping[str, Any], *, idempotency_key: str | None = None
+    ) -> leases.Snapshot:
+        """`POST /v1/volumes/{volume}/snapshots`"""
+        return await self._call("volumes.snapshot", volume, body=body, idempotency_key=idempotency_key)
+
+    async def list_snapshots(
+        self, volume: str, *, limit: int | None = None, after: str | None = None
+    ) -> leases.SnapshotPage:
+        """`GET /v1/volumes/{volume}/snapshots`"""
+        return await self._call("volumes.list_snapshots", volume, query={"limit": limit, "after": after})
+
+    def iter_snapshots(self, volume: str) -> AsyncIterator[leases.Snapshot]:
+        """Every row of `GET /v1/volumes/{volume}/snapshots`, page by page."""
+        return each_async(self._call, "volumes.list_snapshots", volume, query={})
+
+    async def remove_snapshot(self, volume: str, snapshot_id: str) -> leases.Snapshot:
+        """`DELETE /v1/volumes/{volume}/snapshots/{snapshot_id}`"""
+        return await self._call("volumes.remove_snapshot", volume, snapshot_id)
+
+    async def restore(self, volume: str, snapshot_id: str, *, idempotency_key: str | None = None) -> leases.Volume:
+        """`POST /v1/volumes/{volume}/snapshots/{snapshot_id}/restore`"""
+        return await self._call("volumes.restore", volume, snapshot_id, idempotency_key=idempotency_key)
+
 
 class AsyncJobs:
     """Operations of jobs."""

@@ -592,6 +592,50 @@ class Volumes:
         """`DELETE /v1/volumes/{volume}`"""
         return self._call("volumes.remove", volume)
 
+    def copy_in(
+        self, volume: str, body: leases.NewVolumeCopy | Mapping[str, Any], *, idempotency_key: str | None = None
+    ) -> leases.VolumeCopy:
+        """`POST /v1/volumes/{volume}/copies`"""
+        return self._call("volumes.copy_in", volume, body=body, idempotency_key=idempotency_key)
+
+    def upload(
+        self, volume: str, copy_id: str, body: bytes, content_type: str, *, offset: int | None = None
+    ) -> leases.VolumeCopy:
+        """`PUT /v1/volumes/{volume}/copies/{copy_id}/content`"""
+        return self._call(
+            "volumes.upload", volume, copy_id, body=body, content_type=content_type, query={"offset": offset}
+        )
+
+    def show_copy(self, volume: str, copy_id: str) -> leases.VolumeCopy:
+        """`GET /v1/volumes/{volume}/copies/{copy_id}`"""
+        return self._call("volumes.show_copy", volume, copy_id)
+
+    def copy_out(self, volume: str, *, path: str | None = None) -> bytes:
+        """`GET /v1/volumes/{volume}/content`"""
+        return self._call("volumes.copy_out", volume, query={"path": path})
+
+    def snapshot(
+        self, volume: str, body: leases.NewSnapshot | Mapping[str, Any], *, idempotency_key: str | None = None
+    ) -> leases.Snapshot:
+        """`POST /v1/volumes/{volume}/snapshots`"""
+        return self._call("volumes.snapshot", volume, body=body, idempotency_key=idempotency_key)
+
+    def list_snapshots(self, volume: str, *, limit: int | None = None, after: str | None = None) -> leases.SnapshotPage:
+        """`GET /v1/volumes/{volume}/snapshots`"""
+        return self._call("volumes.list_snapshots", volume, query={"limit": limit, "after": after})
+
+    def iter_snapshots(self, volume: str) -> Iterator[leases.Snapshot]:
+        """Every row of `GET /v1/volumes/{volume}/snapshots`, page by page."""
+        return each(self._call, "volumes.list_snapshots", volume, query={})
+
+    def remove_snapshot(self, volume: str, snapshot_id: str) -> leases.Snapshot:
+        """`DELETE /v1/volumes/{volume}/snapshots/{snapshot_id}`"""
+        return self._call("volumes.remove_snapshot", volume, snapshot_id)
+
+    def restore(self, volume: str, snapshot_id: str, *, idempotency_key: str | None = None) -> leases.Volume:
+        """`POST /v1/volumes/{volume}/snapshots/{snapshot_id}/restore`"""
+        return self._call("volumes.restore", volume, snapshot_id, idempotency_key=idempotency_key)
+
 
 class Jobs:
     """Operations of jobs."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sublet.client.remote import connect
+from sublet.commands import volume_files
 from sublet.commands.leases import usual_pool
 from sublet.output import JsonFlag, print_json, print_rows, say
 from sublet.shown import Columns, time
@@ -26,6 +27,7 @@ _COLUMNS: Columns = {
     "size_mib": "MiB",
     "state": "state",
     "lease_id": "lease",
+    "busy_with": "busy",
     "pool_id": "pool",
     "created_at": time("since"),
     "id": "id",
@@ -74,6 +76,9 @@ def rm(
     if not yes:
         typer.confirm(f"Wipe {name} and everything in it?", abort=True, err=True)
     _shown(remote.document("volumes.remove", name), as_json)
+
+
+volume_files.register(app)
 
 
 def _shown(found: dict[str, Any], as_json: bool) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from sublet.console.moments import moment_of
 from sublet.console.page import Act, Drawn, Go, Screen, Visit
-from sublet.console.renting import moment_of
 from sublet.leases.maintenance.service import MaintenancePlanned, MaintenanceRequest, MaintenanceWindows
 from sublet.leases.reclaim.victims import Victim
 from sublet.store.paging import PageRequest

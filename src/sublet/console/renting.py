@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from sublet.accounts.model import acting_for
+from sublet.console.changing import ChangeShown, Changing
+from sublet.console.moments import moment_of, typed_moment
 from sublet.console.page import Act, Drawn, Go, Screen, Visit
 from sublet.leases.model import Lease, OnReclaim, Quote, QuoteExpiredError, told_to_tenant
 from sublet.leases.quotes.admission import QuoteRequest
@@ -112,6 +114,7 @@ class Renting:
         self._leases = leases
         self._offering = offering
         self._pool_names = pool_names
+        self._changing = Changing(leases)
 
     def screens(self) -> tuple[Screen, ...]:
         """`/offers`, `/quotes/{quote_id}`, `/leases` and `/leases/{lease_id}`."""
@@ -123,7 +126,13 @@ class Renting:
                 "/quotes/{quote_id}", "", write, self._show_quote, {"accept": Act(write, self._accept), "quote": again}
             ),
             Screen(LEASES, "Leases", read, self._show_leases, tenants=True),
-            Screen(f"{LEASES}/{{lease_id}}", "", read, self._show_lease, {"end": Act(write, self._end)}),
+            Screen(
+                f"{LEASES}/{{lease_id}}",
+                "",
+                read,
+                lambda visit: self._drawn_lease(visit, None),
+                {"end": Act(write, self._end), "plan": Act(write, self._plan), **self._changing.acts()},
+            ),
         )
 
     # -- offers and quotes
@@ -233,7 +242,10 @@ class Renting:
         )
         return Drawn("my_leases.html", {"page": page, "pools": self._pool_names(), "at": visit.at})
 
-    def _show_lease(self, visit: Visit) -> Drawn:
+    def _plan(self, visit: Visit) -> Drawn:
+        return self._drawn_lease(visit, self._changing.preview(visit))
+
+    def _drawn_lease(self, visit: Visit, planned: ChangeShown | None) -> Drawn:
         lease = self._leases.lease(visit.path["lease_id"], visit.actor.organization_id)
         named = self._leases.classes.get(lease.class_name)
         history = self._leases.history(lease.id)[-HISTORY_MAX:]
@@ -251,6 +263,10 @@ class Renting:
                 "delivered_s": lease.billable_s - lease.left_s,
                 "slack_s": max(0.0, lease.slack_s(visit.at)),
                 "hours": hours,
+                "planned": planned,
+                "fields": visit.form.fields,
+                "ending": self._changing.ending(lease),
+                "until": typed_moment(lease.window.end),
                 "history": [(item.after, item.at, told_to_tenant(item.reason or "")) for item in history],
                 "may_write": bool(visit.actor.may("leases:write")),
                 "at": visit.at,
@@ -265,19 +281,6 @@ class Renting:
         self._leases.permit(lease_id, visit.actor.organization_id, acting_for(visit.actor))
         self._leases.end(lease_id, visit.actor.organization_id)
         return Go(f"{LEASES}/{lease_id}")
-
-
-def typed_moment(moment: datetime) -> str:
-    """A moment of UTC as a browser's field for date and time has it, to the minute, never later than it is."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M")
-
-
-def moment_of(text: str) -> datetime:
-    """What such a field sends. Raises InvalidInputError."""
-    try:
-        return datetime.strptime(text[:16], "%Y-%m-%dT%H:%M").replace(tzinfo=UTC)
-    except ValueError as error:
-        raise InvalidInputError("write a date and a time of UTC, such as 2026-07-02T14:00") from error
 
 
 def _whole(text: str, what: str, most: int) -> int:

@@ -8,8 +8,8 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
+from sublet.console.moments import moment_of
 from sublet.console.page import Act, Drawn, Go, Screen, Visit
-from sublet.console.renting import moment_of
 from sublet.leases.blocks.service import BlockMade, Blocks, NewBlockRequest
 from sublet.leases.model import value_nano
 from sublet.store.paging import PageRequest

@@ -17,6 +17,7 @@ from sublet.console.record import record_page
 from sublet.console.renting import Renting
 from sublet.console.running import Running
 from sublet.console.selling import Selling
+from sublet.console.storing import Storing
 from sublet.console.usage import UsagePages
 from sublet.console.worth import Worth
 from sublet.desk.whatif import Cases
@@ -44,6 +45,7 @@ def console_pages(system: Sublet, overviews: Overviews) -> tuple[Page | Screen, 
         record_page(overviews.record),
         *renting.screens(),
         playground_screen(playing(system)),
+        *Storing(system.leases.volumes, system.leases.images, lambda: pool_names(system)).screens(),
         *Selling(system.blocks, lambda: pools_for_sale(system)).screens(),
         *Maintaining(system.maintenance, system.capacity.stated_maintenance, lambda: pool_sizes(system)).screens(),
         *worth.screens(),

@@ -29,6 +29,8 @@ PREFIXES = {
     "mnt": "window of maintenance",
     "quo": "quote",
     "vol": "volume",
+    "cpy": "copy into a volume",
+    "snp": "snapshot of a volume",
     "lse": "lease",
     "job": "job that a lease runs",
     "arr": "array of jobs",

@@ -254,7 +254,9 @@ class Sublet:
             features=lambda backend: registry.features_of(self.settings, backend),
             emit_storage=self._emit_storage,
             volumes=VolumeLimits(
-                self.settings.volumes.mib_per_organization, self.settings.volumes.count_per_organization
+                self.settings.volumes.mib_per_organization,
+                self.settings.volumes.count_per_organization,
+                self.settings.volumes.reclaim_snapshot_days * 86_400,
             ),
             images=image_site(self.settings, self.node_id),
         )

@@ -29,10 +29,10 @@ from sublet.leases.images.model import (
     ImageLimits,
     ImageQuotaError,
     ImageState,
-    UploadOffsetError,
 )
 from sublet.leases.images.service import Images, ImageSite, NewImage
 from sublet.leases.model import Lease
+from sublet.leases.uploads import UploadOffsetError
 from sublet.store.tables.outbox import outbox_events
 from sublet.values.errors import ConflictError, InvalidInputError, NotFoundError
 

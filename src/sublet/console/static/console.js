@@ -26,11 +26,16 @@
   // Renewing replaces the page's body, so it waits for a while for somebody who reads off a chart or selects text.
   const PATIENCE_MS = 30000;
 
+  function typed(field) {
+    if (field.matches("select")) return [...field.options].some((option) => option.selected !== option.defaultSelected && option.index > 0);
+    return field.type === "checkbox" ? field.checked !== field.defaultChecked : field.value !== field.defaultValue;
+  }
+
   function busy() {
     if (document.hidden) return true;
     // What somebody has typed and not sent stays, however long it takes.
-    const field = document.activeElement;
-    if (field?.matches("main input") && field.value !== field.defaultValue) return true;
+    if (document.getElementById("live").dataset.hold) return true;
+    if ([...document.querySelectorAll("main input, main textarea, main select")].some(typed)) return true;
     if (performance.now() - gatheredAt > PATIENCE_MS) return false;
     const selection = document.getSelection();
     return document.querySelector(".pointer.shown") !== null || (selection !== null && !selection.isCollapsed);

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import datetime
@@ -19,6 +19,7 @@ import structlog
 from sublet.leases.backends.base import Backend, BackendFailedError, KeepsVolumes, Observation, StartOrder
 from sublet.leases.backends.engine import Demand, Inventory, NodeHealth, ReserveOrder, Traits
 from sublet.leases.backends.job import LogPart, RunsJobs
+from sublet.leases.backends.volume import KeepsFiles, VolumeWork, WorkResult
 
 T = TypeVar("T")
 
@@ -189,6 +190,33 @@ class GuardedBackend:
 
     def remove_volume(self, volume_id: str) -> None:
         self._about(volume_id, self._deadlines.run_s, lambda: self._keeper().remove_volume(volume_id))
+
+    def receive_copy(self, volume_id: str, copy_id: str, offset: int, content: bytes) -> int:
+        """Raises BackendFailedError too where the backend's volumes have no files."""
+        files = self._files()
+        return self._about(
+            copy_id, self._deadlines.run_s, lambda: files.receive_copy(volume_id, copy_id, offset, content)
+        )
+
+    def remove_copy(self, volume_id: str, copy_id: str) -> None:
+        self._about(copy_id, self._deadlines.run_s, lambda: self._files().remove_copy(volume_id, copy_id))
+
+    def work_on(self, work: VolumeWork) -> WorkResult:
+        subject = f"{work.kind} of {work.subject_id}"
+        return self._about(subject, self._deadlines.terms_s, lambda: self._files().work_on(work))
+
+    def remove_snapshot(self, volume_id: str, snapshot_id: str) -> None:
+        self._about(snapshot_id, self._deadlines.run_s, lambda: self._files().remove_snapshot(volume_id, snapshot_id))
+
+    def volume_content(self, volume_id: str, path: str) -> Iterator[bytes]:
+        """The first part has a deadline; the others come as fast as they are taken."""
+        subject = f"files of {volume_id}"
+        return self._about(subject, self._deadlines.run_s, lambda: self._files().volume_content(volume_id, path))
+
+    def _files(self) -> KeepsFiles:
+        if not isinstance(self._backend, KeepsFiles):
+            raise BackendFailedError(f"the volumes of backend {self.name} have no files to copy")
+        return self._backend
 
     def job_log(self, lease_id: str, offset: int) -> LogPart:
         """Raises BackendFailedError too where the backend runs no jobs."""

@@ -23,6 +23,7 @@ from sublet.leases.backends.base import (
 )
 from sublet.leases.backends.engine import PLAIN, ReserveOrder, Traits
 from sublet.leases.backends.job import JOB_DONE, JobExit, LogPart, is_over, part_of
+from sublet.leases.backends.simulated_volumes import SimulatedVolumes
 from sublet.leases.backends.standalone import Standalone
 from sublet.values.clock import Clock
 from sublet.values.errors import InvalidInputError
@@ -81,7 +82,7 @@ class Simulated:
         return min(self.order.ends_at, *(at for at in (self.reclaim_at, self.taken_at) if at is not None), LAST)
 
 
-class SimulatedBackend(Standalone):
+class SimulatedBackend(SimulatedVolumes, Standalone):
     """Deterministic for a seed and a sequence of calls and clock times. With `traits` it does what an engine of a fleet does."""
 
     name = "simulated"
@@ -94,6 +95,7 @@ class SimulatedBackend(Standalone):
         self._faults = faults or Faults()
         self._leases: dict[str, Simulated] = {}
         self._lock: AbstractContextManager[Any] = threading.RLock()
+        SimulatedVolumes.__init__(self)
 
     @property
     def tenants_max(self) -> int | None:
@@ -153,9 +155,6 @@ class SimulatedBackend(Standalone):
                     found.order = replace(found.order, authorized_keys=keys)
             return self._answer(found)
 
-    def make_volume(self, volume_id: str, size_mib: int) -> None:
-        """Nothing is kept: what a simulated lease would write is nowhere."""
-
     def job_log(self, lease_id: str, offset: int) -> LogPart:
         """What `print_in_job` said; a simulated command prints nothing by itself."""
         with self._lock:
@@ -179,9 +178,6 @@ class SimulatedBackend(Standalone):
         with self._lock:
             if (found := self._leases.get(lease_id)) is not None:
                 found.log += text
-
-    def remove_volume(self, volume_id: str) -> None:
-        """Nothing is left."""
 
     def observe(self, lease_id: str) -> Observation:
         with self._lock:

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Query, Request
 from starlette.concurrency import run_in_threadpool
 
 from sublet.accounts.answers import AnswerRoute
-from sublet.accounts.model import Actor, Require
+from sublet.accounts.model import Actor, Require, acting_for
 from sublet.leases.images import wire
 from sublet.leases.images.model import Image
 from sublet.leases.images.service import Images, NewImage
@@ -36,7 +36,7 @@ def router(images: Images, require: Require) -> APIRouter:
     def create(body: NewImageBody, actor: Actor = Depends(require("leases:write", effect=Effect(Image)))) -> wire.Image:
         """Create an image and start its upload in parts. The same name and file again resumes the earlier upload. All
         organizations can use the operator's images."""
-        wanted = NewImage(body.name, body.size_bytes, body.sha256)
+        wanted = NewImage(body.name, body.size_bytes, body.sha256, acting_for(actor))
         made = images.create(actor.organization_id, wanted, shared=actor.everywhere)
         return as_answer(wire.Image, made.as_dict())
 
@@ -67,7 +67,7 @@ def router(images: Images, require: Require) -> APIRouter:
     @routes.delete("/v1/images/{image}")
     def remove(image: str, actor: Actor = Depends(writer)) -> wire.Image:
         """Remove an image. Refused while a lease runs on it."""
-        return as_answer(wire.Image, images.remove(image, _owner(actor, image)).as_dict())
+        return as_answer(wire.Image, images.remove(image, _owner(actor, image), acting_for(actor)).as_dict())
 
     return routes
 

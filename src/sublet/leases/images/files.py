@@ -9,7 +9,7 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
-from sublet.leases.images.model import UploadOffsetError
+from sublet.leases.uploads import append_part
 from sublet.values.errors import InvalidInputError
 
 _IMAGE_ID = re.compile(r"img_[a-z0-9]{1,40}")
@@ -48,23 +48,7 @@ class ImageFiles:
         """Append a part durably, and return the number of bytes received. A part that was received already changes nothing.
         Raises UploadOffsetError."""
         self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(self.upload, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            here = os.fstat(descriptor).st_size
-            if offset + len(content) <= here and os.pread(descriptor, len(content), offset) == content:
-                return here
-            if offset != here:
-                raise UploadOffsetError(
-                    f"the part begins at byte {offset}, and {here} bytes are here; continue at {here}",
-                    received_bytes=here,
-                )
-            done = 0
-            while done < len(content):
-                done += os.pwrite(descriptor, content[done:], offset + done)
-            os.fsync(descriptor)
-            return offset + done
-        finally:
-            os.close(descriptor)
+        return append_part(self.upload, offset, content)
 
     def keep_result(self) -> None:
         """After the conversion, take ownership of the result and delete the upload. Raises OSError."""

@@ -46,12 +46,6 @@ class ImageToolsMissingError(UnavailableError):
     code = "image_tools_missing"
 
 
-class UploadOffsetError(ConflictError):
-    """A part of an image does not continue what was received; continue at the image's received_bytes."""
-
-    code = "upload_offset"
-
-
 class ImageState(StrEnum):
     """UPLOADING until every byte is received, then IMPORTING until the root file system is made. If FAILED, `last_error` is
     the reason."""
@@ -107,6 +101,10 @@ class Image:
     environment: Mapping[str, str] = field(default_factory=dict)
     progress: int = 0
     last_error: str | None = None
+    project: str = ""
+    """The project of the key that imported it; empty for the organization itself."""
+    leased_at: datetime | None = None
+    """When a lease last took it; `used_at` is when it was last of use to anybody, its import included."""
 
     @property
     def digest(self) -> str:
@@ -131,7 +129,8 @@ class Image:
             "environment": dict(self.environment),
             "last_error": self.last_error,
             "created_at": format_time(self.created_at),
-            "used_at": format_time(self.used_at),
+            "project": self.project or None,
+            "used_at": format_time(self.leased_at) if self.leased_at else None,
         }
 
 

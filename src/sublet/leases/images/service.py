@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -30,6 +30,7 @@ from sublet.leases.images.model import (
     checked_hash,
     checked_name,
 )
+from sublet.leases.projects import refuse_other
 from sublet.leases.redaction import told_to_tenant
 from sublet.store import Store
 from sublet.store.paging import Page, PageRequest
@@ -67,6 +68,7 @@ class NewImage:
     name: str
     size_bytes: int
     sha256: str
+    project: str = ""
 
 
 class Images:
@@ -94,6 +96,7 @@ class Images:
             self._store.lock(connection, f"images:{organization_id}")
             known, now = sql.image(connection, name, organization_id, own=True), self._store.clock.now()
             if known is not None:
+                refuse_other(f"image {name}", known.project, wanted.project)
                 if (known.sha256, known.upload_bytes) != (sha256, wanted.size_bytes) or known.state is _S.REMOVING:
                     raise ConflictError(f"you have another image {name}; remove it first, or choose another name")
                 if known.state is _S.FAILED:
@@ -113,6 +116,7 @@ class Images:
                 0,
                 now,
                 now,
+                project=wanted.project,
             )
             sql.insert_image(connection, made)
             return made
@@ -156,11 +160,17 @@ class Images:
         with self._store.read() as connection:
             return sql.page(connection, organization_id, wanted)
 
-    def remove(self, id_or_name: str, organization_id: str | None) -> Image:
-        """Remove an image and its files. Raises NotFoundError, ImageInUseError."""
+    def leases_on(self, images: Sequence[Image], organization_id: str | None) -> dict[str, list[str]]:
+        """The leases that run or will run on each image, by its id; with an organization, only its own."""
+        with self._store.read() as connection:
+            return sql.leases_on(connection, [image.id for image in images], organization_id)
+
+    def remove(self, id_or_name: str, organization_id: str | None, project: str = "") -> Image:
+        """Remove an image and its files. Raises NotFoundError, OtherProjectError, ImageInUseError."""
 
         def write(connection: Connection) -> Image:
             found = _found(sql.image(connection, id_or_name, organization_id, own=True), id_or_name)
+            refuse_other(f"image {found.name}", found.project, project)
             # Change first, which locks the row, and then check: a concurrent sale is seen here or sees this change.
             sql.change(connection, found.id, ImageState, state=_S.REMOVING.value)
             lease_id = sql.lease_on(connection, found.id)

@@ -26,6 +26,7 @@ def insert_image(connection: Connection, image: Image) -> None:
             organization_id=image.organization_id,
             name=image.name,
             state=image.state.value,
+            project=image.project,
             shared=int(image.shared),
             node_id=image.node_id,
             sha256=image.sha256,
@@ -98,6 +99,19 @@ def lease_on(connection: Connection, image_id: str) -> str | None:
     return connection.execute(query.limit(1)).scalar()
 
 
+def leases_on(connection: Connection, image_ids: Iterable[str], organization_id: str | None) -> dict[str, list[str]]:
+    """The leases that are not over of each image; with an organization, only its own."""
+    query = select(leases.c.image_id, leases.c.id).where(
+        leases.c.image_id.in_(list(image_ids)), leases.c.state.notin_(_OVER)
+    )
+    if organization_id is not None:
+        query = query.where(leases.c.organization_id == organization_id)
+    found: dict[str, list[str]] = {}
+    for row in connection.execute(query.order_by(leases.c.created_at)):
+        found.setdefault(row.image_id, []).append(row.id)
+    return found
+
+
 def change(connection: Connection, image_id: str, before: Iterable[ImageState], **values: Any) -> bool:
     """Change an image if it is in one of these states. Returns False if it no longer is."""
     states = [state.value for state in before]
@@ -110,7 +124,7 @@ def change(connection: Connection, image_id: str, before: Iterable[ImageState], 
 def use(connection: Connection, image_id: str, now: datetime) -> bool:
     """A lease uses the image. Returns False if it is no longer ready. The row is locked until the transaction ends, so that
     the image can't be removed meanwhile."""
-    return change(connection, image_id, [ImageState.READY], used_at=now)
+    return change(connection, image_id, [ImageState.READY], used_at=now, leased_at=now)
 
 
 def _seen_by(organization_id: str) -> ColumnElement[bool]:
@@ -137,4 +151,6 @@ def _image(row: Row[Any]) -> Image:
         environment=row.environment or {},
         progress=row.progress,
         last_error=row.last_error,
+        project=row.project,
+        leased_at=row.leased_at,
     )

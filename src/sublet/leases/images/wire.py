@@ -24,7 +24,7 @@ class NewImage:
 class Image:
     """A root file system for leases. `digest` identifies its contents: the digest of its OCI manifest, or else of the file.
     `state` is `uploading`, `importing`, `ready`, `failed` or `removing`. A `shared` image belongs to the operator and can be
-    used by all organizations."""
+    used by all organizations. `project` is the one that imported it, and `used_at` when a lease last took it, or null."""
 
     id: str
     organization_id: str
@@ -42,7 +42,8 @@ class Image:
     environment: dict[str, str]
     last_error: str | None
     created_at: Moment
-    used_at: Moment
+    project: str | None
+    used_at: Moment | None
 
 
 @answer

@@ -35,7 +35,7 @@ from sublet.leases.model import (
 from sublet.leases.ports import CreditNote, LeasePorts
 from sublet.leases.quotes import calendar
 from sublet.leases.reclaim.victims import Victim
-from sublet.leases.volumes import store as volumes_sql
+from sublet.leases.volumes.snapshots import detach_volumes
 from sublet.store import Store
 from sublet.values.clock import format_time
 from sublet.values.errors import NotFoundError
@@ -427,7 +427,7 @@ class Transitions:
         events.record_over(connection, self._read(connection, lease.id), after, why, now)
         calendar.release(connection, lease.id)
         self._ports.settle(connection, lease)
-        volumes_sql.detach(connection, lease.id)
+        detach_volumes(connection, lease, end_reason, self._ports.volumes.reclaim_snapshot_s, now)
         if clean:
             sql.set_unit_states(connection, lease.pool_id, lease.unit_ids, UnitState.FREE, None, None, now)
         else:

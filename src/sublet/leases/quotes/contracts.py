@@ -134,7 +134,7 @@ def make_lease(
         on_reclaim=quote.on_reclaim,
     )
     take_image(connection, quote.image, now)
-    volumes_sql.attach_all(connection, quote.volumes, lease.id)
+    volumes_sql.attach_all(connection, quote.volumes, lease.id, now)
     ports.reserve(connection, lease, buyer.key_id, buyer.project)
     sql.insert_lease(connection, lease, buyer.idempotency_key)
     sql.set_unit_states(connection, lease.pool_id, lease.unit_ids, UnitState.FENCED, lease.id, None, now)

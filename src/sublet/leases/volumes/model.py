@@ -22,6 +22,12 @@ class VolumeInUseError(ConflictError):
     code = "volume_in_use"
 
 
+class VolumeBusyError(ConflictError):
+    """The volume's files are being copied, kept or restored; try again when that is done."""
+
+    code = "volume_busy"
+
+
 class VolumeQuotaError(LimitExceededError):
     """Volumes of your organization would exceed what the operator allows; remove one, or ask for a smaller one."""
 
@@ -44,6 +50,8 @@ class VolumeLimits:
 
     mib_max: int = 10_240
     count_max: int = 20
+    reclaim_snapshot_s: int = 7 * 86_400
+    """For how long the snapshot that is made at a reclaim is kept, free of charge; 0: none is made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +72,19 @@ class Volume:
     removed_at: datetime | None = None
     project: str = ""
     """The project of the key that made it; empty for the organization itself."""
+    busy_with: str | None = None
+    busy_until: datetime | None = None
+    restoring: str | None = None
 
-    def as_dict(self) -> dict[str, Any]:
+    def busy(self, now: datetime) -> str | None:
+        """What its files are needed for, so that no lease and nothing else can have them."""
+        if self.restoring is not None:
+            return "restoring"
+        if self.busy_until is None or self.busy_until <= now:
+            return None
+        return "snapshotting" if (self.busy_with or "").startswith("snp_") else "copying"
+
+    def as_dict(self, now: datetime) -> dict[str, Any]:
         return {
             "id": self.id,
             "organization_id": self.organization_id,
@@ -74,6 +93,7 @@ class Volume:
             "size_mib": self.size_mib,
             "state": self.state.value,
             "lease_id": self.lease_id,
+            "busy_with": self.busy(now),
             "last_error": self.last_error,
             "created_at": format_time(self.created_at),
             "removed_at": format_time(self.removed_at) if self.removed_at else None,

@@ -14,17 +14,22 @@ from sublet.leases.backends.base import Backend, KeepsVolumes
 from sublet.leases.model import told_to_tenant
 from sublet.leases.ports import LeasePorts
 from sublet.leases.projects import refuse_other
+from sublet.leases.volumes import files_store
 from sublet.leases.volumes import store as sql
+from sublet.leases.volumes.copies import Copies
+from sublet.leases.volumes.files import MIB
 from sublet.leases.volumes.model import (
     VOLUMES_PER_LEASE_MAX,
     StorageHour,
     Volume,
+    VolumeBusyError,
     VolumeInUseError,
     VolumeQuotaError,
     VolumeState,
     checked_name,
     checked_size,
 )
+from sublet.leases.volumes.snapshots import Snapshots
 from sublet.store import Store
 from sublet.store.paging import Page, PageRequest
 from sublet.values.errors import ConflictError, InvalidInputError, NotFoundError, StorageFullError, SubletError
@@ -52,6 +57,8 @@ class Volumes:
 
     def __init__(self, store: Store, backends: Mapping[str, Backend], ports: LeasePorts) -> None:
         self._store, self._backends, self._ports = store, backends, ports
+        self.copies = Copies(store, backends)
+        self.snapshots = Snapshots(store, backends, ports)
 
     def create(self, organization_id: str, wanted: NewVolume) -> Volume:
         """A volume that is made within seconds. The same name and size again is the same volume.
@@ -85,6 +92,10 @@ class Volumes:
         with self._store.read() as connection:
             return _found(sql.volume(connection, id_or_name, organization_id), id_or_name)
 
+    def now(self) -> datetime:
+        """The present, as everything here sees it."""
+        return self._store.clock.now()
+
     def page(self, organization_id: str | None, wanted: PageRequest) -> Page[Volume]:
         """A page of them, the newest first; of one organization where it is given."""
         with self._store.read() as connection:
@@ -102,6 +113,8 @@ class Volumes:
                 raise VolumeInUseError(
                     f"volume {found.name} is attached to lease {found.lease_id}; end that lease first"
                 )
+            if (busy := found.busy(self._store.clock.now())) is not None:
+                raise VolumeBusyError(f"volume {found.name} is {busy} just now; try again in a moment", retry_after_s=5)
             sql.change(connection, found.id, VolumeState, state=VolumeState.REMOVING.value)
             return _found(sql.volume(connection, found.id, organization_id), id_or_name)
 
@@ -119,6 +132,8 @@ class Volumes:
             self._finish(item, self._backends.get(backend_of[item.pool_id]))
         for item in due:
             self._bill(item, now)
+        self.copies.tend(pools, backend_of, now)
+        self.snapshots.tend(pools, backend_of, now)
 
     def _finish(self, item: Volume, keeper: Backend | None) -> None:
         """A failure is told, and tried again in the next round; without room, the volume has failed."""
@@ -138,7 +153,14 @@ class Volumes:
             told = error.message if isinstance(error, SubletError) else str(error)
             _log.warning("volume_failed", volume=item.id, error=told)
             values = {"last_error": told_to_tenant(told)[:500]}
-        self._store.write(lambda connection: sql.change(connection, item.id, [item.state], **values))
+
+        def write(connection: Connection) -> None:
+            if sql.change(connection, item.id, [item.state], **values) and "removed_at" in values:
+                # They lay with the volume.
+                files_store.remove_of_volume(connection, item.id, now)
+                files_store.forget_copies_of(connection, item.id)
+
+        self._store.write(write)
 
     def _bill(self, item: Volume, now: datetime) -> None:
         """Every hour that has begun, once: the hour and the mark of how far is billed move together."""
@@ -157,10 +179,12 @@ class Volumes:
 
     def _refuse_beyond_quota(self, connection: Connection, organization_id: str, size_mib: int) -> None:
         count, mib = sql.held(connection, organization_id)
+        mib += -(-files_store.bytes_held(connection, organization_id) // MIB)
         limits = self._ports.volumes
         if count >= limits.count_max or mib + size_mib > limits.mib_max:
             raise VolumeQuotaError(
-                f"your organization has {count} volumes of {mib} MiB in all and may have {limits.count_max} of {limits.mib_max} "
+                f"your organization has {count} volumes of {mib} MiB in all, with snapshots, and may have "
+                f"{limits.count_max} of {limits.mib_max} "
                 f"MiB; another {size_mib} MiB would exceed that"
             )
 

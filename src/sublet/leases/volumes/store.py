@@ -6,9 +6,9 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, func, insert, select, update
 
-from sublet.leases.volumes.model import Volume, VolumeInUseError, VolumeState
+from sublet.leases.volumes.model import Volume, VolumeBusyError, VolumeInUseError, VolumeState
 from sublet.store.paging import Listing, Page, PageRequest
 from sublet.store.tables.leases import volumes
 
@@ -91,17 +91,56 @@ def change(connection: Connection, volume_id: str, before: Iterable[VolumeState]
     return done.rowcount == 1
 
 
-def attach(connection: Connection, volume_id: str, lease_id: str) -> bool:
+def attach(connection: Connection, volume_id: str, lease_id: str, now: datetime) -> bool:
     """Give a volume that is ready and nobody's to a lease; False where it is not."""
-    free = (volumes.c.id == volume_id) & (volumes.c.state == VolumeState.READY.value) & volumes.c.lease_id.is_(None)
-    return connection.execute(update(volumes).where(free).values(lease_id=lease_id)).rowcount == 1
+    idle = _idle(now) & volumes.c.restoring.is_(None)
+    return connection.execute(update(volumes).where(_free(volume_id), idle).values(lease_id=lease_id)).rowcount == 1
 
 
-def attach_all(connection: Connection, wanted: Iterable[tuple[str, str]], lease_id: str) -> None:
-    """Give volumes, by id and name, to a lease. Raises VolumeInUseError for one that went to another since it was quoted."""
+def attach_all(connection: Connection, wanted: Iterable[tuple[str, str]], lease_id: str, now: datetime) -> None:
+    """Give volumes, by id and name, to a lease. Raises VolumeInUseError for one that went to another since it was quoted, and
+    VolumeBusyError."""
     for volume_id, name in wanted:
-        if not attach(connection, volume_id, lease_id):
-            raise VolumeInUseError(f"volume {name} was attached to another lease or removed in the meantime; try again")
+        if attach(connection, volume_id, lease_id, now):
+            continue
+        found = volume(connection, volume_id, None)
+        busy = found.busy(now) if found is not None else None
+        if busy is not None:
+            raise VolumeBusyError(f"volume {name} is {busy} just now; try again in a moment", retry_after_s=5)
+        raise VolumeInUseError(f"volume {name} was attached to another lease or removed in the meantime; try again")
+
+
+def hold(connection: Connection, volume_id: str, token: str, now: datetime, until: datetime) -> bool:
+    """Keep a volume that is ready, nobody's and not busy for the work that `token` names, or keep it longer; False where it is
+    not free."""
+    mine = _idle(now) | (volumes.c.busy_with == token)
+    done = connection.execute(update(volumes).where(_free(volume_id), mine).values(busy_with=token, busy_until=until))
+    return done.rowcount == 1
+
+
+def unhold(connection: Connection, volume_id: str, token: str) -> None:
+    """The work that `token` names is over."""
+    mine = (volumes.c.id == volume_id) & (volumes.c.busy_with == token)
+    connection.execute(update(volumes).where(mine).values(busy_with=None, busy_until=None))
+
+
+def restoring(connection: Connection, pool_ids: Sequence[str], limit: int) -> list[Volume]:
+    """Volumes of the pools into which a snapshot is to be brought back."""
+    query = select(volumes).where(volumes.c.pool_id.in_(pool_ids), volumes.c.restoring.isnot(None))
+    return [_volume(row) for row in connection.execute(query.order_by(volumes.c.id).limit(limit))]
+
+
+def attached(connection: Connection, lease_id: str) -> list[Volume]:
+    """The volumes that a lease has."""
+    return [_volume(row) for row in connection.execute(select(volumes).where(volumes.c.lease_id == lease_id))]
+
+
+def _free(volume_id: str) -> ColumnElement[bool]:
+    return (volumes.c.id == volume_id) & (volumes.c.state == VolumeState.READY.value) & volumes.c.lease_id.is_(None)
+
+
+def _idle(now: datetime) -> ColumnElement[bool]:
+    return volumes.c.busy_until.is_(None) | (volumes.c.busy_until <= now)
 
 
 def detach(connection: Connection, lease_id: str) -> None:
@@ -131,4 +170,7 @@ def _volume(row: Row[Any]) -> Volume:
         row.last_error,
         row.removed_at,
         row.project,
+        row.busy_with,
+        row.busy_until,
+        row.restoring,
     )

@@ -24,7 +24,16 @@ from sublet.leases.reclaim.wire import (
     ReclaimPreview,
     Victim,
 )
-from sublet.leases.volumes.wire import NewVolume, Volume, VolumePage
+from sublet.leases.volumes.wire import (
+    NewSnapshot,
+    NewVolume,
+    NewVolumeCopy,
+    Snapshot,
+    SnapshotPage,
+    Volume,
+    VolumeCopy,
+    VolumePage,
+)
 from sublet.leases.wire.blocks import (
     Block,
     BlockAdvice,
@@ -72,8 +81,9 @@ __all__ = [
     "HandingBack", "Image", "ImagePage", "Job", "JobLog", "JobPage", "JobRequest", "Lease", "LeaseChange",
     "LeaseDetail", "LeaseList", "LeaseName", "LeasePage", "Maintenance", "MaintenancePage", "MaintenancePlan",
     "NewBlock", "NewBlockChange", "NewImage", "NewLabel", "NewLease", "NewLeaseChange", "NewLeaseName",
-    "NewMaintenance", "NewQuote", "NewReclaim", "NewSshKeys", "NewVolume", "OwnerWaits", "OwnerWaitsPage", "Plan",
-    "PlanStep", "PriceStep", "Quarantine", "QuarantinedUnit", "Quote", "QuoteList", "Reclaim", "ReclaimCarriedOut",
-    "ReclaimList", "ReclaimPreview", "Release", "Ssh", "SshKeys", "SubmittedJobs", "Transition", "Victim", "Volume",
+    "NewMaintenance", "NewQuote", "NewReclaim", "NewSnapshot", "NewSshKeys", "NewVolume", "NewVolumeCopy",
+    "OwnerWaits", "OwnerWaitsPage", "Plan", "PlanStep", "PriceStep", "Quarantine", "QuarantinedUnit", "Quote",
+    "QuoteList", "Reclaim", "ReclaimCarriedOut", "ReclaimList", "ReclaimPreview", "Release", "Snapshot",
+    "SnapshotPage", "Ssh", "SshKeys", "SubmittedJobs", "Transition", "Victim", "Volume", "VolumeCopy",
     "VolumeOfLease", "VolumePage",
 ]  # fmt: skip

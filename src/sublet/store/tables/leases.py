@@ -273,9 +273,56 @@ volumes = Table(
     Column("created_at", Instant, nullable=False),
     Column("billed_until", Instant, nullable=False),
     Column("removed_at", Instant, nullable=True),
+    # What the files are needed for until then: a copy or a snapshot. No lease gets the volume meanwhile.
+    Column("busy_with", String(40), nullable=True),
+    Column("busy_until", Instant, nullable=True),
+    # The snapshot that is to be brought back.
+    Column("restoring", String(40), nullable=True),
     Index("ix_volumes_organization_id", "organization_id", "created_at"),
     Index("ix_volumes_state", "state", "billed_until"),
     Index("ix_volumes_lease_id", "lease_id"),
+)
+
+# What is sent into a volume. The row goes a day after it ended.
+volume_copies = Table(
+    "volume_copies",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("volume_id", String(40), ForeignKey("volumes.id"), nullable=False),
+    Column("path", Text, nullable=False),
+    Column("replace", Integer, nullable=False),
+    Column("sha256", String(64), nullable=False),
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("received_bytes", BigInteger, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("last_error", Text, nullable=True),
+    Column("created_at", Instant, nullable=False),
+    Column("changed_at", Instant, nullable=False),
+    Index("ix_volume_copies_volume_id", "volume_id"),
+    Index("ix_volume_copies_state", "state", "changed_at"),
+)
+
+# One row for ever: a snapshot that was removed stays as the record of what was billed.
+volume_snapshots = Table(
+    "volume_snapshots",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("volume_id", String(40), ForeignKey("volumes.id"), nullable=False),
+    Column("organization_id", String(40), nullable=False),
+    Column("name", String(80), nullable=False),
+    # `asked` by the customer, or made at a `reclaim`.
+    Column("origin", String(16), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Column("last_error", Text, nullable=True),
+    Column("created_at", Instant, nullable=False),
+    Column("billed_until", Instant, nullable=False),
+    # When one that was made at a reclaim goes by itself.
+    Column("expires_at", Instant, nullable=True),
+    Column("removed_at", Instant, nullable=True),
+    Index("ix_volume_snapshots_volume_id", "volume_id", "created_at"),
+    Index("ix_volume_snapshots_organization_id", "organization_id"),
+    Index("ix_volume_snapshots_state", "state", "billed_until"),
 )
 
 # One row for ever: an image that was removed stays as the record of what leases ran on.
@@ -286,6 +333,10 @@ images = Table(
     Column("organization_id", String(40), nullable=False),
     Column("name", String(60), nullable=False),
     Column("state", String(16), nullable=False),
+    # Of the key that imported it; empty for none, or where an older version wrote the row.
+    Column("project", String(80), nullable=False, server_default=""),
+    # When a lease first or last began on it; `used_at` also counts its import.
+    Column("leased_at", Instant, nullable=True),
     # 1 for the operator's, which everybody may use.
     Column("shared", Integer, nullable=False, server_default="0"),
     Column("node_id", String(40), nullable=False),

@@ -40,6 +40,7 @@ from sublet.leases.backends.local.images import image_part
 from sublet.leases.backends.local.observing import observation_of
 from sublet.leases.backends.local.teardown import tear_down
 from sublet.leases.backends.local.uids import LeaseUids
+from sublet.leases.backends.local.volume_workers import LocalVolumes
 from sublet.leases.backends.standalone import Standalone
 from sublet.values.clock import to_micros
 from sublet.values.errors import InvalidInputError, StorageFullError, SubletError
@@ -84,7 +85,7 @@ class LocalSettings:
                 raise InvalidInputError(f"leasing: {name} must be at least {least}, not {getattr(self, name)}")
 
 
-class LocalBackend(Standalone):
+class LocalBackend(LocalVolumes, Standalone):
     """Leases on this machine. Safe to use from several threads; several processes may share `settings.base`."""
 
     name = "local"
@@ -96,6 +97,7 @@ class LocalBackend(Standalone):
         self._preparing = threading.Lock()
         self._measuring = threading.Lock()
         self._served_max = (-ROOM_KEPT_S, 0)
+        LocalVolumes.__init__(self, self._base)
         self._instance = hashlib.sha256(os.fsencode(self._base)).hexdigest()[:8]
 
     @property
@@ -157,10 +159,6 @@ class LocalBackend(Standalone):
     def job_log(self, lease_id: str, offset: int) -> LogPart:
         """See `jobs.JobFiles.read_log`."""
         return jobs.JobFiles(self._base, LeaseFiles(self._base, lease_id).lease_id).read_log(offset)
-
-    def remove_volume(self, volume_id: str) -> None:
-        """See `volumes.remove`."""
-        volumes.remove(self._base, volume_id)
 
     def observe(self, lease_id: str) -> Observation:
         files = LeaseFiles(self._base, lease_id)
@@ -242,6 +240,7 @@ class LocalBackend(Standalone):
         self._reap_groups()
         archive.purge(self._base)
         purge_logs(self._base / EGRESS_LOGS, self._settings.egress_log_days)
+        self._workers.purge()
         jobs.purge(self._base, self._settings.job_log_days, known)
         return ended
 

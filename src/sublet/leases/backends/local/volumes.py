@@ -55,9 +55,25 @@ class VolumeFiles:
     def files(self) -> Path:
         return self.root / "files"
 
+    def copy(self, copy_id: str) -> Path:
+        """Where a copy that is on its way into the volume lies. Raises InvalidInputError."""
+        return self.root / "copies" / _checked("cpy", copy_id)
+
+    def snapshot(self, snapshot_id: str) -> Path:
+        """Where a snapshot lies. Raises InvalidInputError."""
+        return self.root / "snapshots" / f"{_checked('snp', snapshot_id)}.{'img' if self.image.exists() else 'files'}"
+
     @property
     def exists(self) -> bool:
         return self.image.is_file() or self.files.is_dir()
+
+
+def _checked(prefix: str, subject_id: str) -> str:
+    if not re.fullmatch(f"{prefix}_[a-z0-9]{{1,40}}", subject_id):
+        raise InvalidInputError(
+            f"{subject_id!r} is not an id of a volume's {'copy' if prefix == 'cpy' else 'snapshot'}"
+        )
+    return subject_id
 
 
 def make(base: Path, volume_id: str, size_mib: int, mkfs: str | None) -> None:
