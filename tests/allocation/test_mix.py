@@ -230,14 +230,15 @@ def test_bids_rise_when_capacity_is_short_and_are_zero_when_it_is_not() -> None:
     assert plenty.bid("a100", 1, steps) == plenty.bid("a100", 4, steps) == 0
 
 
-def test_a_start_is_paid_off_over_the_horizon() -> None:
-    """A model that is worth a little more than spot for one hour alone does not start for it."""
+def test_a_start_is_paid_off_over_hours() -> None:
+    """Models that are worth a little more than spot do not start where a start takes as long as they would earn."""
     asked = state(idle=10, rule_1=0, firm_1=0, firm_4=0, spot=10, deadline=0, held=10)
     rich = model("mid", 10, 0.95)
-    slow = replace(fit("mid"), start_hours=0.5)
-    short = replace(rich, load=(10.0, *flat(0, 5)))
-    asked = replace(asked, models=(short,), fits=(slow,))
-    assert decide(asked).replicas["mid", "a100"] == 0
+    quick, slow = fit("mid"), replace(fit("mid"), start_hours=2.0)
+    assert decide(replace(asked, models=(rich,), fits=(quick,))).replicas["mid", "a100"] > 0
+    assert decide(replace(asked, models=(rich,), fits=(slow,))).replicas["mid", "a100"] == 0
+    running = replace(slow, running=6)
+    assert decide(replace(asked, models=(rich,), fits=(running,))).replicas["mid", "a100"] == 6
 
 
 def test_the_solver_prints_nothing(capfd: pytest.CaptureFixture[str]) -> None:

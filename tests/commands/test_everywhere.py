@@ -130,7 +130,8 @@ def verbs(service: Service, at: dict[str, str], out: Path) -> list[tuple[str, di
         (f"demand import {pool.name} {at['history']}", {}), ("demand imports " + pool.name, {}), ("demand undo none", {}),
         (f"demand samples {pool.name}", {}), (f"demand forecast {pool.name}", {}),
         (f"demand claim {pool.name} 1 --json", {"claim": "id"}), ("demand claims", {}), ("demand withdraw {claim}", {}),
-        ("surplus", {}), ("record", {}), ("shadow --windows 1", {}), ("plan", {}),
+        ("surplus", {}), ("record", {}), ("shadow --windows 1", {}), ("plan", {}), ("yield plan", {}),
+        (f"yield explain {pool.name}", {}),
         ("reclaim create main 1 --reason why --preview", {}), ("reclaim ls", {}),
         (f"reclaim create {pool.name} 1 --reason why --json", {"reclaim": "id"}),
         ("reclaim waits " + pool.name, {}), ("reclaim show {reclaim}", {}), ("reclaim release {reclaim}", {}),
@@ -199,7 +200,7 @@ REFUSED = {
     "node forget", "pool release", "demand undo", "lease ssh", "ledger show", "ledger dismiss", "ledger close",
     "ledger close-all", "ledger pay", "ledger reverse-payment", "ledger void", "ledger note", "demand prometheus",
     "demand sacct", "block move", "block reprice", "block shrink", "block widen", "ledger rerate", "reclaim create",
-    "shadow", "maintenance add", "maintenance cancel",
+    "shadow", "yield explain", "maintenance add", "maintenance cancel",
 }  # fmt: skip
 """Verbs that reach the service and are told no, because there is no such thing in this story."""
 

@@ -40,6 +40,7 @@ KINDS: dict[str, str] = {
     "books": "receivables, the state of the ledger, and dismissed corrections",
     "subscriptions": "subscriptions to events, and the log of deliveries",
     "events": "events as they happen",
+    "yield": "the best use of idle capacity, what an hour of it is worth, and statements of internal teams",
     "desk": "earnings, and how they compare",
     "system": "the state of loops and backends",
 }
@@ -92,7 +93,7 @@ ROLES: dict[str, Grant] = {
         "manages prices, credits, invoices, budgets and the books of all organizations",
         all=_set(
             "organizations:read usage:rw prices:rw credits:rw invoices:rw budgets:rw profiles:rw reports:read books:rw "
-            "desk:read"
+            "desk:read yield:read"
         ),
     ),
     "team": Grant(

@@ -113,6 +113,8 @@ BOUNDED: dict[str, str] = {
     "/v1/event-kinds": "the kinds that this version has",
     "/v1/events": "at most 200 events after `since`; `last` is where to go on",
     "/v1/leases/{lease_id}/events": "at most 200 events after `since`; `last` is where to go on",
+    "/v1/yield": "a report: one entry for each pool, and as many changes as models run on them",
+    "/v1/yield/{pool}": "a report: one entry for each class and model of the pool",
     "/v1/desk/worth": "a report: one entry for each currency",
     "/v1/desk/actuals": "a report: one entry for each pool, channel and currency",
 }
@@ -145,6 +147,7 @@ GROUPS = {
     "jobs": "Commands that run on a lease of their own.",
     "blocks": "Parts of a pool that the owner puts up for sale for months or years.",
     "notifications": "Events, and the subscriptions to them.",
+    "allocation": "Yield: the best use of idle capacity, and what an hour of it is worth.",
     "system": "Health, plans and earnings.",
 }
 """The groups of operations, each with what is in it."""

@@ -12,6 +12,7 @@ from sublet.client.paging import each_async
 
 if TYPE_CHECKING:
     from sublet.accounts import wire as accounts
+    from sublet.allocation import wire as allocation
     from sublet.api import wire as api
     from sublet.demand import wire as demand
     from sublet.fleet import wire as fleet
@@ -1322,6 +1323,21 @@ class AsyncModels:
         return await self._call("models.pull", model, idempotency_key=idempotency_key)
 
 
+class AsyncAllocation:
+    """Operations of allocation."""
+
+    def __init__(self, call: Call) -> None:
+        self._call = call
+
+    async def plan(self) -> allocation.YieldPlan:
+        """`GET /v1/yield`"""
+        return await self._call("allocation.plan")
+
+    async def explain(self, pool: str) -> allocation.YieldWorth:
+        """`GET /v1/yield/{pool}`"""
+        return await self._call("allocation.explain", pool)
+
+
 class AsyncSystem:
     """Operations of system."""
 
@@ -1370,4 +1386,5 @@ class AsyncCalls:
         self.maintenance = AsyncMaintenance(call)
         self.ledger = AsyncLedger(call)
         self.models = AsyncModels(call)
+        self.allocation = AsyncAllocation(call)
         self.system = AsyncSystem(call)

@@ -12,6 +12,7 @@ from sublet.client.paging import each
 
 if TYPE_CHECKING:
     from sublet.accounts import wire as accounts
+    from sublet.allocation import wire as allocation
     from sublet.api import wire as api
     from sublet.demand import wire as demand
     from sublet.fleet import wire as fleet
@@ -1290,6 +1291,21 @@ class Models:
         return self._call("models.pull", model, idempotency_key=idempotency_key)
 
 
+class Allocation:
+    """Operations of allocation."""
+
+    def __init__(self, call: Call) -> None:
+        self._call = call
+
+    def plan(self) -> allocation.YieldPlan:
+        """`GET /v1/yield`"""
+        return self._call("allocation.plan")
+
+    def explain(self, pool: str) -> allocation.YieldWorth:
+        """`GET /v1/yield/{pool}`"""
+        return self._call("allocation.explain", pool)
+
+
 class System:
     """Operations of system."""
 
@@ -1338,4 +1354,5 @@ class Calls:
         self.maintenance = Maintenance(call)
         self.ledger = Ledger(call)
         self.models = Models(call)
+        self.allocation = Allocation(call)
         self.system = System(call)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sublet.client.account_operations import ACCOUNTS
+from sublet.client.allocation_operations import ALLOCATION
 from sublet.client.fleet_operations import FLEET
 from sublet.client.lease_operations import LEASES
 from sublet.client.ledger_operations import LEDGER
@@ -323,6 +324,7 @@ ALL: tuple[Operation, ...] = (
     Operation("models.add_models", "POST", "/v1/catalog", body="raw", answer="models:ModelsAdded"),
     Operation("models.pull", "POST", "/v1/catalog/{model}/pull", answer="models:ModelFile"),
     *LEDGER,
+    *ALLOCATION,
     *SYSTEM,
 )
 OPERATIONS: dict[str, Operation] = {operation.id: operation for operation in ALL}

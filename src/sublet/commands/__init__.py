@@ -61,6 +61,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
         "notifications",
         "Who is notified of events, and what was sent.",
     ),
+    "yield": ("sublet.commands.yielding", "app", "The best use of idle capacity, and what an hour is worth."),
     "desk": ("sublet.commands.desk", "app", "What it is worth: cases, reports, scenarios."),
 }
 """Name of each command, where it is, and its line in the list; in the order in which the data flows."""

@@ -124,6 +124,14 @@ class PoolSettings(Section):
         default=True,
         description="whether the terms of a leased-in pool allow it to be sold to others; false: nothing of it is",
     )
+    cost_per_accelerator_hour: Decimal = Field(
+        default=Decimal(0),
+        ge=0,
+        description="what an hour of leased-in capacity costs; `sublet yield` offers none below it",
+    )
+    allocation: Literal["off", "advise", "act"] | None = Field(
+        default=None, description="what `sublet yield` does on the pool: off, advise or act; unset: as allocation.mode"
+    )
     reserve: int = Field(default=0, ge=0, description="accelerators never sold")
     failure_reserve: int = Field(default=0, ge=0, description="spare accelerators for failures, not sold")
     patience_s: int = Field(

@@ -193,6 +193,24 @@ class Quotes(Section):
     service_class: str = Field(default="notice", description="class of service of a quote that names none")
 
 
+class Allocation(Section):
+    """The mix of managed models and raw classes on idle capacity: `sublet yield`."""
+
+    mode: Literal["off", "advise", "act"] = Field(
+        default="off",
+        description="for pools that state none of their own: off; advise: show the best mix; act: scale models and limit sales by it",
+    )
+    energy_price_per_kwh: Decimal = Field(
+        default=Decimal(0),
+        ge=0,
+        le=1_000,
+        description="what an accelerator in use costs beyond an idle one, by its watts",
+    )
+    solver_s: float = Field(
+        default=5.0, gt=0, le=60, description="seconds after which the solver is given up and marginal value decides"
+    )
+
+
 class Models(Section):
     """The managed models."""
 

@@ -21,7 +21,20 @@ from sublet.config.identity import PROVIDERS_MAX, OidcProvider, ProviderName
 from sublet.config.images import Images
 from sublet.config.notifications import Mail, Notifications, Secrets
 from sublet.config.pools import BackendSettings, PoolSettings
-from sublet.config.sections import Billing, Control, Database, Demand, Leasing, Log, Models, Network, Quotes, Ssh, Tls
+from sublet.config.sections import (
+    Allocation,
+    Billing,
+    Control,
+    Database,
+    Demand,
+    Leasing,
+    Log,
+    Models,
+    Network,
+    Quotes,
+    Ssh,
+    Tls,
+)
 from sublet.config.volumes import Volumes
 from sublet.values.errors import InvalidInputError
 from sublet.values.service_classes import ServiceClasses
@@ -68,6 +81,7 @@ class Settings(BaseSettings):
     quotes: Quotes = Quotes()
     classes: dict[str, ClassOfService] = Field(default_factory=_shipped_classes, validate_default=True)
     models: Models = Models()
+    allocation: Allocation = Allocation()
     backends: dict[str, BackendSettings] = Field(default_factory=dict, max_length=40)
     pools: tuple[PoolSettings, ...] = ()
 

@@ -21,6 +21,7 @@ from sublet.accounts.limits import api as limits_api
 from sublet.accounts.limits.service import Limits
 from sublet.accounts.model import Require
 from sublet.accounts.people import api as people_api
+from sublet.allocation import api as allocation_api
 from sublet.api import wire
 from sublet.api.contract import describe
 from sublet.api.http import bearer_secret, check_permissions, frame, requirement
@@ -92,8 +93,10 @@ NIGHTLY_S = 24 * 3600
 FLEET_INTERVAL_S = 30.0
 DISK_INTERVAL_S = 1.0
 MONTHS_INTERVAL_S = 600.0
+YIELD_INTERVAL_S = 600.0
+"""How often the mix is decided: models start and drain in minutes."""
 COLLECTING_INTERVAL_S = 10.0
-LED = ("fleet", "rating", "bookkeeping", "months", "record", "outbox", "letters", "watching-all")
+LED = ("fleet", "rating", "bookkeeping", "months", "record", "outbox", "letters", "watching-all", "yield")
 """What one control plane does for all of them; pools are led each by itself."""
 PLANS_KEPT = 20
 PUSHED_S = 60.0
@@ -131,6 +134,7 @@ class ControlPlane:
             self._led("record", RECORD_INTERVAL_S, self._record),
             self._led("outbox", OUTBOX_INTERVAL_S, self._telling.round),
             self._led("letters", LETTERS_INTERVAL_S, self._send_letters),
+            self._led("yield", YIELD_INTERVAL_S, self._yield),
         ]
         watching = Watching(system, self.loops)
         self.loops += [
@@ -238,6 +242,11 @@ class ControlPlane:
             self._remember(plan)
             self.system.models.carry_out(plan, self.system.capacity.model_spare)
 
+    def _yield(self) -> None:
+        plan = self.system.allocation.tick()
+        if plan.steps:
+            self._remember(plan)
+
     def _rate(self) -> None:
         self.system.ledger.rate()
 
@@ -342,6 +351,7 @@ def build_api(system: Sublet, plane: ControlPlane) -> FastAPI:
     api.include_router(surplus_api.router(system.surplus, require, clock_now))
     api.include_router(surplus_api.record_router(system.record, lambda: pool_names(system), require))
     api.include_router(surplus_api.trial_router(system.demand, lambda: _tried(system), require, clock_now))
+    api.include_router(allocation_api.router(system.allocation, require))
     _add_leases(api, system, require)
     _add_blocks(api, system, require)
     api.include_router(models_api.router(system.models, require, system.fleet))

@@ -116,8 +116,7 @@ class Models:
             return _active(sql.deployment_of(connection, model), model)
 
     def remove(self, name: str, seen: Condition = ANY_STATE) -> None:
-        """Drain a model's deployment; if it has none, delete its entry. Raises UnknownModelError, ConflictError,
-        PreconditionFailedError."""
+        """Drain a model's deployment; if it has none, delete its entry. Raises UnknownModelError, ConflictError."""
         now = self._store.clock.now()
 
         def write(connection: Connection) -> None:
@@ -162,7 +161,7 @@ class Models:
         scale: int | None = None,
     ) -> Deployment:
         """Deploy a model on one or more pools, preferred pool first. If it is already deployed there, nothing changes. Raises
-        UnknownModelError, InvalidInputError, and ConflictError if it is deployed on other pools."""
+        UnknownModelError, InvalidInputError, ConflictError."""
         entry = self.entry(model)
         wanted = _checked_pools((pool_ids,) if isinstance(pool_ids, str) else pool_ids)
         checked_scale(scale)
@@ -222,6 +221,17 @@ class Models:
             return deployment
 
         return self._store.write(write)
+
+    def scale_within(self, connection: Connection, model: str, replicas: int | None, before: int | None) -> int | None:
+        """Request replicas, within floor and maximum, unless others than `before` were set by hand. Returns what stands."""
+        self._store.lock(connection, "deployments")
+        found = sql.deployment_of(connection, model)
+        if found is None or found.state != "active" or found.scale not in (None, before):
+            return None
+        wanted = None if replicas is None else min(max(replicas, found.floor), found.replicas_max)
+        if wanted != found.scale:
+            sql.update_deployment(connection, found.id, self._store.clock.now(), scale=wanted)
+        return wanted
 
     def place(self, model: str, pool_ids: Sequence[str], seen: Condition = ANY_STATE) -> Deployment:
         """Serve a deployed model on these pools from now on, preferred pool first. Replicas on other pools drain once the new

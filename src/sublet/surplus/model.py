@@ -167,6 +167,7 @@ REASONS: dict[str, str] = {
     "not_earned": "more than the record of so long a promise on this pool supports: it earns by what it keeps",
     "long_window": "not sold by a forecast for so long: order with a deadline, or buy from a block",
     "deadline_work": "needed by what is promised by a deadline",
+    "better_use": "kept for uses that earn more, as `sublet yield` decided",
     "cold_start": "too little history to know",
     "stale_demand": "the last sample is too old to decide on",
     "not_on_sale": "the class is not on sale",

@@ -32,6 +32,13 @@ class Free(Protocol):
         ...
 
 
+class Quota(Protocol):
+    def __call__(self, pool_id: str, class_name: str, window: Window, connection: Connection, /) -> int | None:
+        """How many more accelerators of the class may be sold over the window so that the rest serves a better use; None for no
+        limit."""
+        ...
+
+
 class Orders(Protocol):
     def __call__(self, pool_id: str, connection: Connection, /) -> Sequence[Promised]:
         """Orders of the pool with a deadline that are promised or held and not completed."""

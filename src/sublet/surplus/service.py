@@ -36,7 +36,7 @@ from sublet.surplus.model import (
     Standings,
     Withheld,
 )
-from sublet.surplus.ports import Book, Earned, Facts, Free, Orders
+from sublet.surplus.ports import Book, Earned, Facts, Free, Orders, Quota
 from sublet.surplus.rule import ladder as rule
 from sublet.surplus.rule.blocks import at_least, beyond_forecasts, chosen, guaranteed, rooms
 from sublet.surplus.rule.earned import as_dict
@@ -75,6 +75,10 @@ def _any(pool_id: str, window: Window, connection: Connection) -> int:
     return sys.maxsize
 
 
+def _no_quota(pool_id: str, class_name: str, window: Window, connection: Connection) -> int | None:
+    return None
+
+
 @dataclass(frozen=True, slots=True)
 class _Known:
     """The basis of a decision about a pool: its facts, what is sold, and what is promised by a deadline."""
@@ -88,8 +92,8 @@ class Surplus:
     """The use cases of the surplus.
 
     `facts` returns the facts of a pool by its id or name, `book` what is sold of it, `learned` the learned state of its record,
-    `free` how many accelerators nobody holds, `kept_off` the owner's work that blocks displaced, and `orders` what is promised by
-    a deadline. Each reads through the given connection.
+    `free` how many accelerators nobody holds, `kept_off` the owner's work that blocks displaced, `orders` what is promised by
+    a deadline, and `quota` what a better use leaves. Each reads through the given connection.
     """
 
     def __init__(
@@ -104,8 +108,10 @@ class Surplus:
         standings: Earned | None = None,
         kept_off: KeptOff = nothing_kept,
         orders: Orders = _no_orders,
+        quota: Quota = _no_quota,
     ) -> None:
         self._orders = orders
+        self._quota = quota
         self._remembered: dict[str, _Known] | None = None
         self._standings = standings
         self._demand = demand
@@ -141,6 +147,14 @@ class Surplus:
                 if sold is None
             }
             promised = self._orders(pool_id, connection) if sold is None else ()
+            quotas = {
+                (policy.name, window_s): self._quota(
+                    pool_id, policy.name, Window.starting(view.at, window_s), connection
+                )
+                for policy in self.ladder_classes
+                for window_s in policy.windows_s
+                if sold is None
+            }
         beside = self._beside(view, booked, promised)
         standing = [item for item in booked if item.window.end > view.at]
         rungs: list[Sellable] = []
@@ -165,6 +179,8 @@ class Surplus:
                     above = sum(item.count for item in offered)
                     single = beside(_of_free(single, free[window_s], view, window), window)
                     rung = beside(_of_free(rung, max(0, free[window_s] - above), view, window), window, above)
+                    kept = guaranteed(view, policy, window, standing, self._classes)
+                    single, rung = (_for_better(each, quotas[policy.name, window_s], kept) for each in (single, rung))
                 alone.append(single)
                 rungs.append(rung)
                 if rung.count:
@@ -221,7 +237,8 @@ class Surplus:
         if sold is not None or not found.count:
             return found
         found = _of_free(found, self._free(view.facts.pool_id, window, connection), view, window)
-        return self._beside(view, booked, known.promised)(found, window)
+        found = self._beside(view, booked, known.promised)(found, window)
+        return _for_better(found, self._quota(view.facts.pool_id, class_name, window, connection), kept)
 
     def offer(
         self, pool_id: str, class_name: str, wanted: Promised, connection: Connection, without: str = ""
@@ -429,6 +446,13 @@ def _of_free(found: Sellable, free: int, view: View, window: Window) -> Sellable
     why = "{} free for parts of the window only, so that no accelerator is free for all of it"
     found = _at_most(found, free, "fragmented", why)
     return _at_most(found, max(0, free - kept), "reclaimed", "{} kept for the owner, who takes them back in the window")
+
+
+def _for_better(found: Sellable, quota: int | None, kept: int) -> Sellable:
+    """Limit the count to a quota, but not below what blocks guarantee."""
+    if quota is None:
+        return found
+    return _at_most(found, max(quota, min(kept, found.count)), "better_use", "{} kept for uses that earn more")
 
 
 def _at_most(found: Sellable, most: int, code: str, why: str) -> Sellable:

@@ -36,6 +36,7 @@ from sublet.models.service import Models
 from sublet.store import Store
 from sublet.surplus.blocks.service import BlockBook
 from sublet.surplus.model import IN_BLOCK, Absence, PoolFacts, Promised, Sold, StandingBlock, Standings
+from sublet.surplus.ports import Quota
 from sublet.surplus.record import store as surplus_sql
 from sublet.surplus.rule import ladder as rule
 from sublet.surplus.rule.blocks import kept_for_tenants
@@ -75,10 +76,11 @@ class Capacity:
         models: Models,
         room: Room,
         timing_of: Callable[[str], Timing] = lambda backend: Timing(),
+        quota: Quota = lambda pool_id, class_name, window, connection: None,
     ) -> None:
         self._settings = settings
         self.classes = settings.service_classes
-        self._rented = self.classes[settings.models.service_class]
+        self.rented = self.classes[settings.models.service_class]
         self._clock = store.clock
         self._store = store
         self._fleet = fleet
@@ -98,6 +100,7 @@ class Capacity:
             _standings,
             self.blocks.kept_off,
             self.orders,
+            quota,
         )
 
     # -- what the surplus counts with
@@ -112,7 +115,7 @@ class Capacity:
         pool = self._fleet.pool(pool_id, connection)
         stated = stated_of(pool)
         now = self._clock.now()
-        capacity, kept = pool.capacity(now), self._floors(connection, pool.id) + stated.reserve
+        capacity, kept = pool.capacity(now), self.floors(connection, pool.id) + stated.reserve
         return PoolFacts(
             pool.id,
             pool.name,
@@ -139,16 +142,20 @@ class Capacity:
     def book(self, pool_id: str, connection: Connection) -> list[Sold]:
         """Everything that is sold or held of a pool: leases, quotes, and replicas beyond the floors, which rent from Sublet."""
         now = self._clock.now()
-        sold = [
-            Sold(item.accelerators, IN_BLOCK if item.block_id else item.class_name, item.window, item.block_id)
-            for item in calendar.book(connection, pool_id, now)
-        ]
+        sold = self.leased(pool_id, connection)
         rented: dict[datetime, int] = {}
         for occupant in self.occupants(connection, pool_id):
             if not occupant.protected:
                 until = max(occupant.leaving_at or now + REPLICA_WINDOW, now + timedelta(seconds=1))
                 rented[until] = rented.get(until, 0) + occupant.accelerators
-        return [*sold, *(Sold(count, self._rented.name, Window(now, until)) for until, count in rented.items())]
+        return [*sold, *(Sold(count, self.rented.name, Window(now, until)) for until, count in rented.items())]
+
+    def leased(self, pool_id: str, connection: Connection) -> list[Sold]:
+        """What leases and quotes hold of a pool, without its replicas."""
+        return [
+            Sold(item.accelerators, IN_BLOCK if item.block_id else item.class_name, item.window, item.block_id)
+            for item in calendar.book(connection, pool_id, self._clock.now())
+        ]
 
     def orders(self, pool_id: str, connection: Connection) -> list[Promised]:
         """Orders of a pool with a deadline that are promised or held and not completed."""
@@ -170,7 +177,7 @@ class Capacity:
         lost = self._models.lost(connection, everywhere)
         live = [item for item in live if item.id not in lost]
         pool = self._fleet.pool(pool_id, connection)
-        rate_nano = round(pool.price_nano * self._rented.price_ratio)
+        rate_nano = round(pool.price_nano * self.rented.price_ratio)
         found = [item for item in everywhere if item.id not in lost and item.accelerators]
         kept = floor_replicas(models_sql.all_deployments(connection), found)
         return [
@@ -183,7 +190,7 @@ class Capacity:
                 drain_s=round(DRAIN_S),
                 leaving_at=_leaving_at(item, self._clock.now()),
                 protected=item.id in kept,
-                class_name=self._rented.name,
+                class_name=self.rented.name,
             )
             for item in live
         ]
@@ -281,8 +288,8 @@ class Capacity:
         used = sum(item.accelerators for item in occupants)
         hour = Window(now, now + timedelta(hours=1))
         book = self.book(pool_id, connection)
-        rentable = self.surplus.sellable(pool_id, self._rented.name, hour, sold=book, connection=connection)
-        spare = max(0, self._floors(connection, pool_id) - filled) + rentable.count
+        rentable = self.surplus.sellable(pool_id, self.rented.name, hour, sold=book, connection=connection)
+        spare = max(0, self.floors(connection, pool_id) - filled) + rentable.count
         return max(0, min(spare, self.model_limit(connection, pool_id) - used))
 
     def model_limit(self, connection: Connection, pool_id: str) -> int:
@@ -350,7 +357,7 @@ class Capacity:
                 found += _edges("maintenance", pool.name, why, Window(item.start, item.end), now)
         return found
 
-    def _floors(self, connection: Connection, pool_id: str) -> int:
+    def floors(self, connection: Connection, pool_id: str) -> int:
         """What the floors of the models occupy: the operator pays for it, so it is never sold. A floor of a deployment on several
         pools is kept where its replicas are, and as far as they are missing on the first pool that has room for them."""
         deployed = [

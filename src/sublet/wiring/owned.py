@@ -33,6 +33,8 @@ class StatedPool:
     patience_s: int = 0
     patience_times_a_day: int = PATIENCE_TIMES_A_DAY
     relet: bool = True
+    allocation: str | None = None
+    cost_nano: int = 0
 
 
 def stated_of(pool: Pool) -> StatedPool:
@@ -49,7 +51,16 @@ def stated_of(pool: Pool) -> StatedPool:
     ]
     reserve, spare, patience_s = (told.get(name, 0) for name in ("reserve", "failure_reserve", "patience_s"))
     times = told.get("patience_times_a_day", PATIENCE_TIMES_A_DAY)
-    return StatedPool(reserve, spare, tuple(maintenance), patience_s, times, bool(told.get("relet", True)))
+    return StatedPool(
+        reserve,
+        spare,
+        tuple(maintenance),
+        patience_s,
+        times,
+        bool(told.get("relet", True)),
+        told.get("allocation"),
+        int(told.get("cost_nano", 0)),
+    )
 
 
 def served_elsewhere(pool: Pool, connection: Connection, now: datetime) -> int | None:
@@ -65,6 +76,8 @@ def served_elsewhere(pool: Pool, connection: Connection, now: datetime) -> int |
 def _terms(stated: PoolSettings) -> dict[str, Any]:
     return {
         "relet": stated.relet,
+        "allocation": stated.allocation,
+        "cost_nano": nano_from_decimal(stated.cost_per_accelerator_hour),
         "reserve": stated.reserve,
         "failure_reserve": stated.failure_reserve,
         "patience_s": stated.patience_s,

@@ -17,6 +17,7 @@ from sublet.accounts.people.letters import send_letters
 from sublet.accounts.people.service import People
 from sublet.accounts.people.sessions import Sessions
 from sublet.accounts.service import Accounts
+from sublet.allocation.service import Allocation
 from sublet.config.settings import Settings
 from sublet.demand.service import Demand
 from sublet.fleet import store as fleet_sql
@@ -68,6 +69,7 @@ from sublet.wiring.capacity import Capacity
 from sublet.wiring.lease_money import LEASE_SOURCE, LeaseMoney, pool_of
 from sublet.wiring.owned import pool_specs, served_elsewhere
 from sublet.wiring.requests import take_usage
+from sublet.wiring.yield_facts import allocation_ports, list_price
 
 PENDING_MAX = 2_000
 GATEWAY_SOURCE = "sublet/gateway"
@@ -95,7 +97,12 @@ class Sublet:
         self._backend_names: dict[str, str] = {}
         self.backends: Mapping[str, Backend] = backends if backends is not None else real_backends(settings, self.clock)
         self.capacity = Capacity(
-            settings, self.store, self.fleet, self.demand, self.models, self._backend_room, self._timing_of
+            settings, self.store, self.fleet, self.demand, self.models, self._backend_room, self._timing_of, self._quota
+        )
+        self.allocation = Allocation(
+            self.store,
+            allocation_ports(settings, self.store, self.capacity, self.models, self.ledger),
+            settings.allocation.solver_s,
         )
         self.surplus = self.capacity.surplus
         self.leadership: Leads = Alone() if self.store.is_sqlite else Leadership(self.store, self.node_id)
@@ -326,6 +333,15 @@ class Sublet:
         # The meter counts milliseconds; a quote is in whole nano-units per hour, rounded up.
         return math.ceil(unit * 1000 * 3600), currency
 
+    def _quota(self, pool_id: str, class_name: str, window: Window, connection: Connection) -> int | None:
+        """What yield leaves a class on a pool that it acts on."""
+
+        def price() -> float | None:
+            pool = pool_of(connection, pool_id)
+            return list_price(self.ledger.books.current(connection), pool, class_name, self.clock.now())
+
+        return self.allocation.allowed(connection, (pool_id, class_name, window.seconds / 3600), price)
+
     def _shareable(self, connection: Connection, pool_id: str) -> bool:
         # Only the pool's own machine knows what its isolation is worth; it wrote that down.
         return not self.fleet.pool(pool_id, connection).stated.get("exclusive")
@@ -406,6 +422,8 @@ class Sublet:
             known = {pool.id for pool in fleet_sql.all_pools(connection)}
             pools = sorted({pool_id for item in deployments for pool_id in item.pool_ids} & planned & known)
             room = {pool_id: self.capacity.model_room(connection, pool_id) for pool_id in pools}
+            decided = self.allocation.room(connection)
+            room = {pool_id: min(count, decided.get(pool_id, count)) for pool_id, count in room.items()}
             return room, {pool_id: self.capacity.model_limit(connection, pool_id) for pool_id in pools}
 
 

@@ -113,11 +113,10 @@ def _whole(state: State, solution: Solution) -> tuple[dict[Pair, int], dict[Offe
             for limit in state.limits
         }
         given = _windows(pool, solution)
-        most = {fit.pair: _most(solution.running[fit.pair][0] / fit.accelerators) for fit in own}
         best = max(
             (
                 _rounded(state, pool, solution, given, supply, under),
-                Deal(state, [pool], given, supply).run(under, most),
+                Deal(state, [pool], given, supply).run(under),
             ),
             key=lambda item: item.earned(),
         )
@@ -126,11 +125,6 @@ def _whole(state: State, solution: Solution) -> tuple[dict[Pair, int], dict[Offe
             supply[fit.model] += counts[fit.pair] * fit.accelerators * (fit.speed or 0.0)
         sales |= best.sales
     return {pair: round(count) for pair, count in counts.items()}, sales
-
-
-def _most(exact: float) -> int:
-    """Replicas that a repair may give a pair: none where the horizon says that a start is not worth it."""
-    return math.ceil(exact - 1e-6) + 1 if exact > 1e-6 else 0
 
 
 def _windows(pool: PoolState, solution: Solution) -> dict[OfferKey, int]:

@@ -46,7 +46,6 @@ class Deal:
         self._supply = {name: (elsewhere or {}).get(name, 0.0) for name in self._models}
         self._windows = given is None
         self._elsewhere: dict[Limit, int] = {}
-        self._most: Mapping[Pair, int] = {}
         self._starts = {fit.pair: start_cost(state, self.pools[fit.pool], fit) for fit in self.fits}
         for key, count in (given or {}).items():
             if key[0] in self.pools and count:
@@ -57,7 +56,6 @@ class Deal:
         """Floors first, then everything by marginal value. `counts_elsewhere` are replicas under each limit on other pools;
         `most` is how many replicas of a pair are worth their start, where a horizon says so."""
         self.begin(counts_elsewhere)
-        self._most = most or {}
         heap: list[tuple[float, int, int]] = []
         offers = [(pool, offer) for pool in self.pools.values() for offer in pool.offers if self._dealt(offer)]
         for number, fit in enumerate(self.fits):
@@ -146,8 +144,6 @@ class Deal:
 
     def _room(self, fit: Fit) -> int:
         room = max(0, math.floor((self.left[fit.pool] + 1e-9) / fit.accelerators))
-        if fit.pair in self._most:
-            room = min(room, self._most[fit.pair] - self.replicas[fit.pair])
         for limit in self.state.limits:
             if limit.cap is not None and limit.covers(fit):
                 room = min(room, limit.cap - self._under(limit))

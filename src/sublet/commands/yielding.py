@@ -1,0 +1,151 @@
+"""`sublet yield`: the best use of idle capacity, and what an hour of it is worth."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from sublet.client.remote import connect
+from sublet.output import JsonFlag, note, print_json, print_rows, say
+from sublet.shown import counted
+
+app = typer.Typer(no_args_is_help=True, help="Yield: the best mix of models and raw classes on idle capacity.")
+
+OFF = "no pool is looked at; set allocation.mode (or pools.allocation) to advise or act"
+
+
+@app.command("plan")
+def plan(as_json: JsonFlag = False) -> None:
+    """Show the best mix now, and why. Nothing is changed: pools in mode `act` follow it every ten minutes."""
+    found = connect().document("allocation.plan")
+    if as_json:
+        print_json(found)
+        return
+    if not found["pools"]:
+        say(OFF)
+        return
+    how = found["note"] or "by a linear program"
+    say(f"worth {found['value_per_hour']:.2f} {found['currency']} an hour, {how}")
+    for item in found["moves"]:
+        say(f"- {item['sentence']}")
+    for pool in found["pools"]:
+        _print_pool(pool, found["currency"])
+    for sentence in found["broken_limits"]:
+        note(sentence)
+    _print_left_out(found)
+    for sentence in found["notes"]:
+        note(sentence)
+
+
+@app.command("explain")
+def explain(
+    pool: Annotated[str, typer.Argument(help="Pool, by id or name.")],
+    as_json: JsonFlag = False,
+) -> None:
+    """Show what an hour of a pool is worth: each class and model, with its source."""
+    found = connect().document("allocation.explain", pool)
+    if as_json:
+        print_json(found)
+        return
+    currency = found["currency"]
+    idle = ", ".join(f"{item:g}" for item in found["idle"]) or "unknown"
+    say(f"{found['pool']} ({found['mode']}): idle in the next hours {idle}")
+    for key, words in (
+        ("next_accelerator", "one accelerator more would earn"),
+        ("last_accelerator", "one fewer would lose"),
+    ):
+        if found[key] is not None:
+            say(f"in the next hour, {words} {found[key]:.2f} {currency}")
+    products = [
+        {
+            "class": f"{item['class']} {item['hours']:g} h",
+            "price": _amount(item["price"]),
+            "net": _amount(item["net"]),
+            "asked": _estimate(item["asked_per_hour"]),
+            "accepted": _estimate(item["accepted_share"]),
+            "quota": item["quota"],
+            "advice": _amount(item["advice"]["price"]) if item["advice"] else "none",
+            "source": item["asked_per_hour"]["source"],
+        }
+        for item in found["products"]
+    ]
+    columns = {
+        "class": "class",
+        "price": f"price, {currency} an hour",
+        "net": "net",
+        "asked": "asked for an hour",
+        "accepted": "accepted",
+        "quota": "quota",
+        "advice": "advised price",
+        "source": "from",
+    }
+    print_rows(products, columns, "nothing is sold here")
+    models = [
+        {
+            "model": item["model"],
+            "replicas": f"{item['running']} to {item['wanted']}",
+            "load": _estimate(item["load"]) if item["load"] else "unknown",
+            "full": _amount(item["full_per_hour"]),
+            "next": _amount(item["next_replica"]),
+            "last": _amount(item["last_replica"]),
+            "source": item["value_source"],
+        }
+        for item in found["models"]
+    ]
+    columns = {
+        "model": "model",
+        "replicas": "replicas",
+        "load": "tokens a second",
+        "full": f"full, {currency} an hour",
+        "next": "next replica",
+        "last": "last replica",
+        "source": "value from",
+    }
+    print_rows(models, columns, "no model is deployed here")
+    _print_left_out(found)
+
+
+def _print_pool(pool: dict[str, Any], currency: str) -> None:
+    bids = ", ".join(f"{item:.2f}" for item in pool["bids"])
+    note(
+        f"{pool['pool']} ({pool['mode']}): {counted(pool['idle'], 'idle accelerator')}; next hours bid {bids} {currency}"
+    )
+    rows = [
+        {
+            "use": f"model {item['model']}",
+            "now": item["running"] * item["accelerators"],
+            "then": item["wanted"] * item["accelerators"],
+            "bid": "",
+        }
+        for item in pool["replicas"]
+    ]
+    rows += [
+        {
+            "use": f"{item['class']} {item['hours']:g} h",
+            "now": "",
+            "then": item["count"],
+            "bid": f"{item['bid']:.2f}",
+        }
+        for item in pool["quotas"]
+    ]
+    columns = {
+        "use": "use",
+        "now": "accelerators now",
+        "then": "in the mix",
+        "bid": f"beyond it from, {currency} an hour",
+    }
+    print_rows(rows, columns, "nothing can be sold here")
+
+
+def _print_left_out(found: dict[str, Any]) -> None:
+    for item in found["left_out"]:
+        note(f"left out: {item['what']}, because {item['why']}")
+
+
+def _amount(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:.2f}"
+
+
+def _estimate(found: dict[str, Any]) -> str:
+    return f"{found['value']:.2g} ({found['low']:.2g} to {found['high']:.2g})"
