@@ -122,7 +122,8 @@ def test_the_owner_sees_what_a_block_means_and_then_creates_it_once(console: Con
     assert all("already been submitted" in text_of(answer.text) for answer in answers[1:])
     [made] = console.system.blocks.page().items
     assert (made.block.accelerators, made.block.min_price_nano, made.block.reason) == (4, 5_000_000_000, "term")
-    assert made.block.id in browser.get("/blocks")
+    listed = browser.get("/blocks")
+    assert made.block.id in listed and f"<bdi>{console.world.pool.name}</bdi>" in listed
     conflict = browser.send("/blocks", "plan", **block(console, 6))
     assert conflict.status_code >= 400 and made.block.id in text_of(conflict.text), (
         "refused before anything is confirmed"

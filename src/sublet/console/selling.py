@@ -25,9 +25,10 @@ DAY_S = 86_400
 
 @dataclass(frozen=True, slots=True)
 class PoolForSale:
-    """A pool of which a part may be put up for sale. `price` is that of an uninterrupted accelerator-hour, `credit_ratio` what of
-    the undelivered rest is credited where such a lease is broken."""
+    """A pool of which a part may be put up for sale. `price` is that of an uninterrupted accelerator-hour, `credit_ratio` the part of
+    the undelivered rest that is credited if such a lease is broken."""
 
+    id: str
     name: str
     accelerators: int
     price: Money
@@ -67,9 +68,10 @@ class Selling:
     def _drawn(self, visit: Visit, order: BlockOrder | None) -> Drawn:
         page = self._blocks.page(None, PageRequest(SHOWN_MAX, visit.query.get("after")), standing_only=True)
         pools = self._pools()
+        names = {pool.id: pool.name for pool in pools}
         return Drawn(
             "sell_blocks.html",
-            {"page": page, "pools": pools, "order": order, "fields": visit.form.fields, "at": visit.at},
+            {"page": page, "pools": pools, "names": names, "order": order, "fields": visit.form.fields, "at": visit.at},
         )
 
     def _plan(self, visit: Visit) -> Drawn:

@@ -83,6 +83,7 @@ def pools_for_sale(system: Sublet) -> list[PoolForSale]:
     strictest = system.capacity.classes.strictest
     return [
         PoolForSale(
+            pool.id,
             pool.name,
             pool.accelerators,
             Money(round(pool.price_nano * strictest.price_ratio), pool.currency),
