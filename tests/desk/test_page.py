@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import csv
 import os
 import re
 import shutil
@@ -130,3 +132,25 @@ def test_a_browser_that_prints_nothing_is_named(monkeypatch: pytest.MonkeyPatch,
     monkeypatch.setattr(shutil, "which", lambda name: "/bin/false")
     with pytest.raises(CaseError, match="could not print the page"):
         pdf.print_page("<p>1</p>", tmp_path / "report.pdf")
+
+
+@pytest.mark.real
+def test_every_number_is_filtered_by_status_and_saved_as_csv(reports: dict[str, Reports], browser: Any) -> None:
+    page = browser.new_page(viewport={"width": 1280, "height": 800})
+    page.goto(reports["hyperscaler-2026"].html.as_uri() + "#numbers")
+    page.locator("#numbers summary").first.click()
+    rows = page.locator("#numbers tr[data-status]")
+    shown = (
+        'Array.from(document.querySelectorAll("#numbers tr[data-status]"))'
+        ".filter(row => row.offsetHeight).map(row => row.dataset.status)"
+    )
+    assert len(page.evaluate(shown)) == rows.count() > 300
+    page.locator('label[for="only-published"]').click()
+    assert set(page.evaluate(shown)) == {"published"}
+    page.locator('label[for="only-all"]').click()
+    assert len(page.evaluate(shown)) == rows.count()
+    link = page.locator("#numbers .filter a").get_attribute("href")
+    table = base64.b64decode(link.partition("base64,")[2]).decode("utf-8-sig")
+    found = list(csv.DictReader(table.splitlines()))
+    assert next(row for row in found if row["id"] == "b20")["value"] == "2.97"
+    page.close()

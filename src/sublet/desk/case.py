@@ -104,6 +104,7 @@ class Build:
         self.flagged: dict[str, Flag] = {}
         self.lists: dict[str, Vector] = {}
         self.pending_lists: dict[str, Callable[[], None]] = {}
+        self.cells: list[str] = []
         self.imported: list[str] = []
         """Digests of the files that tables were read from."""
         self._bans: dict[str, frozenset[str]] | None = None

@@ -95,6 +95,7 @@ class Desk:
     scenarios: tuple[Scenario, ...]
     timeline: tuple[Series, ...]
     sensitivities: tuple[Sensitivity, ...]
+    cells: tuple[str, ...]
     inputs: tuple[str, ...]
     problems: tuple[Problem, ...]
 
@@ -209,7 +210,8 @@ def _built(document: Document, build: Build) -> Desk:
     return Desk(
         replace(heading, results=results), _digest(document, build), document.name, build.sheet, tuple(build.statements),
         tuple(build.capacity.values()), refused, claims, deals, bridged, decided, capital_found, channels, customers_found, signals,
-        positioning, surplus, verdicts, settled, found_score, plan, scenarios, over_time, sensitivities, tuple(build.inputs),
+        positioning, surplus, verdicts, settled, found_score, plan, scenarios, over_time, sensitivities, tuple(build.cells),
+        tuple(build.inputs),
         tuple(build.faults.problems),
     )  # fmt: skip
 

@@ -24,6 +24,42 @@ class Standing:
     sd: float = 1.0
 
 
+@dataclass(frozen=True, slots=True)
+class Regression:
+    """Returns as alpha + beta x the market's: `explained` is R^2, `residual_sd` what is left, with n - 2 degrees of freedom."""
+
+    alpha: float
+    beta: float
+    explained: float
+    residual_sd: float
+
+
+RETURNS_MIN = 10
+
+
+def regression(owner: Sequence[float], market: Sequence[float]) -> Regression:
+    """Least squares of one return history on another, row by row.
+
+    Raises InvalidInputError for fewer than `RETURNS_MIN` returns, a market that never moved, or an owner that only followed it.
+    """
+    y, x = np.asarray(owner, dtype=float), np.asarray(market, dtype=float)
+    if y.size < RETURNS_MIN:
+        raise InvalidInputError(f"the history has {y.size} returns; give at least {RETURNS_MIN}")
+    around, moved = x - x.mean(), y - y.mean()
+    spread = float((around**2).sum())
+    if float(np.ptp(x)) == 0:
+        raise InvalidInputError("the market's return is the same in every row, so there is no beta; widen the window")
+    beta = float((around * moved).sum()) / spread
+    left = moved - beta * around
+    residual = float(np.sqrt((left**2).sum() / (y.size - 2)))
+    if not residual > 1e-12:
+        raise InvalidInputError(
+            "the market explains every return, so nothing is left to compare a move with; check the columns"
+        )
+    whole = float((moved**2).sum())
+    return Regression(float(y.mean()) - beta * float(x.mean()), beta, 1 - float((left**2).sum()) / whole, residual)
+
+
 def standing(reading: float, history: Sequence[float], window: str) -> Standing:
     """z-score (sample standard deviation) and percentile of `reading` in `history`.
 

@@ -62,12 +62,28 @@ def _line(message: str) -> int:
 
 
 def _contradictory(desk: Desk) -> Iterator[Finding]:
-    """Two statements of one subject, metric, period and unit that give other numbers."""
+    """Two statements of one subject, metric, period and unit that give other numbers, and two inputs that say the same thing."""
+    yield from _contradictory_inputs(desk)
     for one, other in combinations(desk.statements, 2):
         if _about(one) == _about(other) and isinstance(one.content, float) and one.content != other.content:
             line = desk.sheet[other.id].line if other.id in desk.sheet else 0
             words = f"{other.speaker} says {other.content}, {one.speaker} ({one.id}) says {one.content} {one.unit} of the same"
             yield Finding("contradictory", other.id, line, words)
+
+
+def _contradictory_inputs(desk: Desk) -> Iterator[Finding]:
+    """Two given numbers with one title, or one and the same note, of one unit and family, that are not the same."""
+    told: dict[tuple[str, str, str], Value] = {}
+    for value in _inputs(desk):
+        title = desk.title(value.name)
+        words = title if title != value.name else value.note
+        if not words or not value.is_number or value.distribution is not None or value.name in desk.cells:
+            continue
+        first = told.setdefault((words, value.unit, value.family), value)
+        if first.number != value.number:
+            other = f"{first.name} (line {first.line}) says {first.number:g}"
+            said = f"it is {value.number:g} {value.unit}, and {other} of what is called the same: {words}"
+            yield Finding("contradictory", value.name, value.line, said)
 
 
 def _about(row: Statement) -> tuple[str, str, str, str, str]:
@@ -92,6 +108,9 @@ def _stale(desk: Desk) -> Iterator[Finding]:
 def _unused(desk: Desk) -> Iterator[Finding]:
     used = {leaf for value in desk.sheet if value.term is not None for leaf in desk.sheet.leaves(value.name)}
     used |= set(desk.heading.results) | {row.id for row in desk.statements}
+    columns = {name: name.rpartition(".")[2] for name in desk.cells}
+    tables = {(name.partition(".")[0], columns[name]) for name in used if name in columns}
+    used |= {name for name in desk.cells if (name.partition(".")[0], columns[name]) in tables}
     stems = {name.rpartition(".")[0] for name in used}
     for value in _inputs(desk):
         if value.is_number and value.name not in used | stems:
@@ -99,8 +118,8 @@ def _unused(desk: Desk) -> Iterator[Finding]:
 
 
 def _inputs(desk: Desk) -> Iterator[Value]:
-    """What the case gives under [inputs]."""
-    for name in desk.inputs:
+    """What the case gives under [inputs] and in tables."""
+    for name in (*desk.inputs, *desk.cells):
         yield desk.sheet[name]
 
 

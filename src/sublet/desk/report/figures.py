@@ -64,6 +64,7 @@ def as_json(desk: Desk, simulated: Sequence[SimulatedResult], fans: Sequence[Fan
          "closed_gates": list(item.judgment.closed_gates)}
         for item in desk.verdicts
     ]  # fmt: skip
+    found["signals_score"] = None if desk.signals is None or desk.signals.score is None else asdict(desk.signals.score)
     found["verdict_score"] = None if desk.score is None else asdict(desk.score)
     found["surplus_and_glut"] = [
         {"id": item.id, "title": item.title, "source": item.source, **asdict(item.verdicts)} for item in desk.surplus

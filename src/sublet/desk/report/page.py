@@ -28,6 +28,7 @@ from sublet.desk.report.blocks import (
     Section,
     TableBlock,
 )
+from sublet.desk.report.numbers import tools
 from sublet.desk.report.wording import Wording
 from sublet.desk.sheet import STATUS_MEANINGS, Sheet, Status, Value
 
@@ -118,6 +119,8 @@ def _section(part: Section, paper: Paper, anchored: bool) -> str:
         else:
             html += [_block(block, paper, anchored and part.id != "numbers", part.id == "numbers") for block in blocks]
     title, inside = escape(part.title), "".join(html)
+    if part.id == "numbers":
+        inside = tools(paper.sheet, paper.w) + inside
     if part.is_folded:
         return (
             f'<section id="{part.id}"><details class="fold part"><summary><h2>{title}</h2></summary>{lead}{inside}</details>'
@@ -179,7 +182,10 @@ def _table(block: TableBlock, paper: Paper, linked: bool, defines: bool) -> str:
         place for row in block.rows for place, cell in enumerate(row) if isinstance(cell, str) and len(cell) > WIDE_CELL
     }
     for row in block.rows:
-        anchor = f' id="v-{escape(str(row[0]), quote=True)}"' if defines else ""
+        anchor = ""
+        if defines:
+            of = next((paper.sheet[cell.name].status for cell in row if isinstance(cell, Ref)), "")
+            anchor = f' id="v-{escape(str(row[0]), quote=True)}" data-status="{of}"'
         cells = "".join(
             _cell(
                 cell,

@@ -6,6 +6,7 @@ from math import log10
 
 from sublet.desk.report import charts
 from sublet.desk.report.blocks import Block, Cell, Figure, Paragraph, Ref, Section, TableBlock, rows_of
+from sublet.desk.report.calibration import calibration
 from sublet.desk.report.charts import Dot
 from sublet.desk.report.wording import Wording
 from sublet.desk.sections.comparables import ComparableDeal
@@ -135,6 +136,9 @@ def signals(w: Wording) -> Section | None:
             folded=w("Tests and falsifiers"),
         ),
     ]  # fmt: skip
+    if board.score is not None:
+        words = w("Replayed on past questions, each with what had been observed on the day it was asked:")
+        blocks += [Paragraph(words), *_scored(w, board.score)]
     return Section(
         "signals", w("Signals"), w("Measurable, dated, and each with what would prove it wrong."), tuple(blocks)
     )
@@ -252,7 +256,10 @@ def _scored(w: Wording, found: Score) -> list[Block]:
         (f"{one.said:.0%}", float(one.questions), f"{one.came_true:.0%}", f"{one.low:.0%}-{one.high:.0%}")
         for one in found.bins
     ]
-    return [*blocks, TableBlock((w("said"), w("questions"), w("came true"), w("95% interval")), tuple(bins))]
+    titles = (w("said, %"), w("came true, %"))
+    caption = w("What came true over what was said, with 95% intervals; on the dashed line, both agree.")
+    drawn = Figure(lambda width: calibration(width, found.bins, titles), caption)
+    return [*blocks, drawn, TableBlock((w("said"), w("questions"), w("came true"), w("95% interval")), tuple(bins))]
 
 
 def surplus(w: Wording) -> Section | None:

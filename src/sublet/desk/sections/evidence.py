@@ -10,10 +10,13 @@ from sublet.desk.documents import Table, at_line
 from sublet.desk.errors import nearest
 from sublet.desk.glut import IndustryWindow, OwnerWindow, Verdicts, judge, slack
 from sublet.desk.positioning import standing
+from sublet.desk.sections.register import read_past
+from sublet.desk.sections.returns import read_returns
 from sublet.desk.sheet import Status, Value
 from sublet.desk.signals import Reading, Signal, capped, posterior
 from sublet.desk.terms import Number, Term, constant
 from sublet.desk.units import NUMBER
+from sublet.desk.verdicts import Score, Settled, score
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +29,8 @@ class SignalBoard:
     as_of: date
     now: str
     outcomes: tuple[tuple[str, str], ...]
+    past: tuple[Settled, ...] = ()
+    score: Score | None = None
 
 
 def read_signals(root: Table, build: Build, as_of: date) -> SignalBoard | None:
@@ -55,7 +60,10 @@ def read_signals(root: Table, build: Build, as_of: date) -> SignalBoard | None:
         others = {other.id: Reading.BULL for other in signals} | {signal.id: Reading.BEAR}
         put(f"{signal.short}_bear_rest_bull", f"{signal.id} bear, the rest bull", others)
     put("as_of", f"as observed on {as_of}", {signal.id: signal.reading_at(as_of) for signal in signals})
-    board = SignalBoard(table.text("claim"), prior.name, signals, as_of, "sig.post.as_of", tuple(outcomes))
+    past = read_past(table, build, signals, as_of)
+    board = SignalBoard(
+        table.text("claim"), prior.name, signals, as_of, "sig.post.as_of", tuple(outcomes), past, score(past)
+    )  # fmt: skip
     table.finish()
     return board
 
@@ -112,6 +120,7 @@ def read_positioning(root: Table, build: Build) -> Positioning | None:
     table = root.table("positioning")
     found = []
     measured = [row for entry in table.tables("readings") for row in _reading(entry, build)]
+    measured += [row for entry in table.tables("returns") for row in read_returns(entry, build)]
     for key in ("show", "attribution"):
         rows = []
         for entry in table.tables(key):

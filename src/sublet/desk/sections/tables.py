@@ -95,6 +95,8 @@ def _give(table: Table, build: Build, shape: Shape, place: tuple[str, str, str],
         check_fraction(placed, name, cell.number, unit)
         check_limit(placed, name, cell.number, parse_unit(unit))
         build.sheet.give(value)
+        if column != shape.key:
+            build.cells.append(name)
 
     at_line(placed, None, act)
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sublet.desk.case import Build
 from sublet.desk.correlation import correlated_groups
 from sublet.desk.documents import Table, at_line
+from sublet.desk.errors import nearest
 
 SAMPLES_MAX = 20_000_000
 FAN_POINTS_MAX = 50
@@ -97,17 +98,25 @@ def _is_there(table: Table, build: Build, name: str) -> bool:
 
 def read_scenarios(root: Table, build: Build, results: tuple[str, ...]) -> tuple[Scenario, ...]:
     """All `[[scenarios]]`, calculated for the case's headline results."""
-    found = []
+    found: list[Scenario] = []
     for table in root.tables("scenarios"):
         with build.faults.attempted("scenarios"):
-            found.append(_scenario(table, build, results))
+            found.append(_scenario(table, build, results, found))
     return tuple(found)
 
 
-def _scenario(table: Table, build: Build, results: tuple[str, ...]) -> Scenario:
+def _scenario(table: Table, build: Build, results: tuple[str, ...], before: Sequence[Scenario]) -> Scenario:
+    """A scenario that inherits starts from what an earlier one sets; its own numbers come over that."""
     changes_table = table.table("set")
-    changes = {name: changes_table.number(name) for name in changes_table.data}
-    for name in changes:
+    own = {name: changes_table.number(name) for name in changes_table.data}
+    inherited: Mapping[str, float] = {}
+    if table.has("inherits"):
+        parent, known = table.text("inherits"), {scenario.id: scenario for scenario in before}
+        if parent not in known:
+            raise table.fail("inherits", f"{parent!r} is no scenario before this one; {nearest(parent, known)}")
+        inherited = known[parent].changes
+    changes = {**inherited, **own}
+    for name in own:
         at_line(changes_table, name, build.ref, name)
     found = {name: at_line(table, "set", build.sheet.recalculated, name, changes) for name in results}
     made = Scenario(table.text("id"), table.text("title"), changes, found)
