@@ -9,8 +9,8 @@ import re
 import shlex
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from datetime import timedelta
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,8 @@ from sublet.reporting.chatting import answer_cost, chat_models
 from sublet.simulation.world import World
 from sublet.store import Store
 from sublet.store.sealing import sealing_of
+from sublet.tls.authority import Authority
+from sublet.tls.files import CertificateFiles
 from sublet.values.clock import SimulatedClock
 from sublet.values.money import Money
 
@@ -69,8 +71,19 @@ class Served:
 
 
 @pytest.fixture
+def files(request: pytest.FixtureRequest, tmp_path: Path) -> CertificateFiles | None:
+    """The gateway's certificate, where a test asks for one."""
+    if not getattr(request, "param", False):
+        return None
+    authority = Authority(tmp_path / "tls")
+    authority.create(["models.example.com"], datetime.now(UTC))
+    return CertificateFiles(authority.certificate, authority.private_key)
+
+
+@pytest.fixture
 def served(
     store: Store,
+    files: CertificateFiles | None,
     tmp_path: Path,
     make_gateway: Callable[..., Running],  # noqa: F811
     engine: ScriptedEngine,  # noqa: F811
@@ -82,9 +95,11 @@ def served(
     people.accept(people.invite(acme, "bill@example.com", "customer_billing", "k").secret, "Bill", GOOD, "")
     elsewhere = SignInElsewhere(accounts, sessions, {}, "", lambda: sealing_of(tmp_path))
     doors = Doors(sessions, people, elsewhere, Passkeys(accounts, sessions))
-    gateway = make_gateway()
+    gateway = make_gateway(tls=files)
     keys = PlaygroundKeys(store, lambda: sealing_of(tmp_path))
     playing = Playing(keys.secret_of, lambda: [MODEL], priced, gateway.url, "https://models.example.com")
+    if files is not None:
+        playing = replace(playing, trust=files.trust)
     shown = (account_screen(doors), playground_screen(playing))
     pages, app = Pages(shown), FastAPI()
     app.include_router(signing_router(doors, pages))
@@ -119,6 +134,7 @@ def items(text: str) -> list[dict[str, Any]]:
     return [json.loads(line[6:]) for line in text.splitlines() if line.startswith("data: {")]
 
 
+@pytest.mark.parametrize("files", [False, True], indirect=True, ids=["http", "https"])
 def test_an_answer_streams_and_tells_what_it_cost(served: Served, store: Store) -> None:
     async def script(answering: Answering) -> None:
         await answering.stream(chunk("Hel"), chunk("lo"), chunk(finish="stop", usage=usage(5, 3, cached=2)))

@@ -183,10 +183,9 @@ class Gateway(Section):
     routes: tuple[RouteSettings, ...] = ()
 
     @property
-    def local_url(self) -> str:
-        """Where other processes of this machine reach it."""
-        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104  read, not bound
-        return f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
+    def local_address(self) -> str:
+        """The host where other processes of this machine reach it."""
+        return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104  read, not bound
 
     @field_validator("models")
     @classmethod

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -76,6 +77,8 @@ class Playing:
     cost: Callable[[str, str, Tokens], Money | None]
     gateway_url: str
     public_url: str
+    trust: Callable[[], ssl.SSLContext] = ssl.create_default_context
+    """Of the model API at `gateway_url`."""
     streams: dict[str, int] = field(default_factory=dict)
     """Answers under way, by session."""
 
@@ -154,7 +157,8 @@ class _Answering:
         self._session = session
         self._asked = asked
         timeout = httpx2.Timeout(SILENCE_S, connect=CONNECT_S)
-        self._client = httpx2.AsyncClient(base_url=playing.gateway_url, timeout=timeout, trust_env=False)
+        verify = playing.trust() if playing.gateway_url.startswith("https:") else False
+        self._client = httpx2.AsyncClient(base_url=playing.gateway_url, timeout=timeout, trust_env=False, verify=verify)
 
     async def begin(self) -> Response:
         """The stream, or the gateway's refusal as it is. Raises SubletError."""

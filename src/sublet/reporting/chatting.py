@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import ssl
 from collections.abc import Callable
 
 from sublet.accounts.people.playground import PlaygroundKeys
 from sublet.console.playground import Playing, Tokens
 from sublet.gateway.model import METER_INPUT, METER_INPUT_CACHED, METER_OUTPUT
 from sublet.ledger.budgets.ceilings import Most
+from sublet.tls.files import address
 from sublet.values.money import Money
 from sublet.wiring.system import Sublet
 
@@ -17,14 +19,16 @@ CAPABILITY = "chat"
 
 def playing(system: Sublet) -> Playing:
     """The playground of that system."""
-    gateway = system.settings.gateway
+    gateway, files = system.settings.gateway, system.settings.tls.files
+    local = address(gateway.local_address, gateway.port, secured=files is not None)
     keys = PlaygroundKeys(system.store, lambda: system.sealing)
     return Playing(
         keys.secret_of,
         lambda: chat_models(system),
         answer_cost(system),
-        gateway.local_url,
-        gateway.public_url or gateway.local_url,
+        local,
+        gateway.public_url or local,
+        files.trust if files else ssl.create_default_context,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ TRUSTED = "ca.pem"
 """The file of an authority of one's own, beside the certificates that it signed."""
 LOOK_S = 5.0
 """The files are looked at again after so long."""
+_FIRST = re.compile(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 
 
 class CertificateError(InvalidInputError):
@@ -43,16 +45,25 @@ class CertificateFiles:
         made.minimum_version = ssl.TLSVersion.TLSv1_2
         made.set_alpn_protocols(["http/1.1"])
         for path in (self.certificate, self.private_key):
-            try:
-                path.read_bytes()
-            except OSError as error:
-                raise CertificateError(f"{path} can't be read ({error.strerror}); see tls.certificate") from error
+            _text_of(path)
         try:
             made.load_cert_chain(self.certificate, self.private_key, password=_no_password)
         except ssl.SSLError as error:
             mismatch = error.reason == "KEY_VALUES_MISMATCH"
             reason = "they are not a pair" if mismatch else (error.reason or "not PEM").lower().replace("_", " ")
             raise CertificateError(f"{self.certificate} and {self.private_key} can't be used: {reason}") from error
+        return made
+
+    def trust(self) -> ssl.SSLContext:
+        """A client's TLS context that trusts the holder of this certificate's key, under any name, and nobody else: for a process of
+        this machine that calls another by a loopback address. Raises CertificateError."""
+        found = _FIRST.search(_text_of(self.certificate))
+        if found is None:
+            raise CertificateError(f"{self.certificate} is not a certificate in PEM form")
+        made = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        made.check_hostname = False
+        made.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+        made.load_verify_locations(cadata=found[0])
         return made
 
     def stamp(self) -> tuple[int, ...]:
@@ -94,6 +105,13 @@ class Secured:
             log.warning("the changed certificate can't be used, so the last one stays in force", reason=str(error))
         else:
             log.info("the certificate was read again", certificate=str(self._files.certificate))
+
+
+def _text_of(path: Path) -> str:
+    try:
+        return path.read_text("ascii", errors="replace")
+    except OSError as error:
+        raise CertificateError(f"{path} can't be read ({error.strerror}); see tls.certificate") from error
 
 
 def _no_password() -> str:
