@@ -1,9 +1,10 @@
 """Raw leases measured: admission, planning, and real sandboxes on this machine.
 
-    python bench/leases.py [--leases 50] [--rounds 15] [--out bench/results/leases.json]
+    python bench/leases.py [--leases 50] [--rounds 15] [--sales 480] [--bookings 100000] [--out bench/results/leases.json]
 
-Admission is a quote and its acceptance, both durable, on SQLite in one process, next to one bare SQLite transaction with one
-insert. Sandboxes are measured one after the other and many at once; a client logs in with OpenSSH where the machine has it.
+A sale is a quote and its acceptance, both durable, on SQLite in one process, with the real surplus, prices and budgets, next to
+bare SQLite transactions of one insert. Sandboxes are measured one after the other and many at once; a client logs in with OpenSSH
+where the machine has it.
 """
 
 from __future__ import annotations
@@ -12,11 +13,9 @@ import argparse
 import json
 import os
 import platform
-import sqlite3
 import statistics
 import sys
 import tempfile
-import threading
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -24,18 +23,14 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from bench.lease_admission import ms, quotes_on_a_full_book, run_all, sales
 from tests.leases.machine import Tenant, client_key, local_settings, tenant
 from tests.leases.test_reclaim import NOW, a_lease
-from tests.leases.world import KEY, World, pool_spec
 
 import sublet.store.tables  # noqa: F401  registers every table
 from sublet.leases.backends.base import RunState, StartOrder
 from sublet.leases.backends.local.backend import LocalBackend
-from sublet.leases.quotes.admission import QuoteRequest
 from sublet.leases.reclaim.victims import plan_reclaim
-from sublet.store import Store
-from sublet.store.metadata import metadata
-from sublet.values.clock import SimulatedClock
 from sublet.values.ids import new_id
 
 
@@ -43,6 +38,8 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--leases", type=int, default=50)
     parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--sales", type=int, default=480)
+    parser.add_argument("--bookings", type=int, default=100_000)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "leases.json")
     options = parser.parse_args()
     figures: dict[str, Any] = {
@@ -58,59 +55,14 @@ def main() -> None:
     }
     with tempfile.TemporaryDirectory() as folder:
         base = Path(folder)
-        figures["admission_sqlite"] = admission(base)
+        figures["sales_sqlite"] = sales(base, options.sales, 16, 1_000)
+        figures["quotes"] = quotes_on_a_full_book(base, 100, options.bookings)
         figures["reclaim_plan_1000"] = reclaim_plan()
         figures["sandbox"] = sandboxes(base, options.rounds)
         figures["at_once"] = at_once(base, options.leases)
     options.out.parent.mkdir(exist_ok=True)
     options.out.write_text(json.dumps(figures, indent=1) + "\n")
     print(json.dumps(figures, indent=1))
-
-
-def admission(base: Path, count: int = 600, clients: int = 16) -> dict[str, Any]:
-    """Windows side by side on a large pool, by `clients` threads of one process; then one bare transaction each."""
-    clock = SimulatedClock()
-    store = Store(f"sqlite:///{base}/admission.db", clock)
-    metadata.create_all(store.engine)
-    world = World(store, clock, accelerators=64)
-    world.pool = world.fleet.sync([pool_spec("metal", 64)])[0]
-    took: list[float] = []
-
-    def buy(number: int) -> None:
-        for turn in range(count // clients):
-            start = clock.now() + timedelta(hours=1 + turn)
-            request = QuoteRequest(1, "notice", start + timedelta(minutes=30), start, world.pool.id)
-            began = time.perf_counter()
-            quote = world.leases.quote(f"org_{number}_{turn}", request)
-            world.leases.accept(f"org_{number}_{turn}", quote.id, [KEY])
-            took.append(time.perf_counter() - began)
-
-    began = time.perf_counter()
-    run_all([lambda number=number: buy(number) for number in range(clients)])
-    per_s = len(took) / (time.perf_counter() - began)
-    store.close()
-    bare = bare_transactions(base)
-    return {
-        "admissions_per_s": round(per_s),
-        "p50_ms": ms(statistics.median(took)),
-        "p99_ms": ms(sorted(took)[int(len(took) * 0.99)]),
-        "clients": clients,
-        "bare_sqlite_transactions_per_s": round(bare),
-        "bare_to_admission": round(bare / per_s, 2),
-    }
-
-
-def bare_transactions(base: Path, count: int = 1000) -> float:
-    connection = sqlite3.connect(base / "bare.db", isolation_level=None)
-    connection.execute("PRAGMA journal_mode=WAL")
-    connection.execute("PRAGMA synchronous=FULL")
-    connection.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, word TEXT)")
-    began = time.perf_counter()
-    for number in range(count):
-        connection.execute("BEGIN IMMEDIATE")
-        connection.execute("INSERT INTO t VALUES (?, 'x')", (number,))
-        connection.execute("COMMIT")
-    return count / (time.perf_counter() - began)
 
 
 def reclaim_plan(rounds: int = 9) -> dict[str, Any]:
@@ -196,18 +148,6 @@ def memory_of(backend: LocalBackend, lease_id: str) -> int:
             if row.startswith("Pss:"):
                 total += int(row.split()[1]) * 1024
     return total
-
-
-def run_all(calls: list[Any]) -> None:
-    threads = [threading.Thread(target=call) for call in calls]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-
-
-def ms(seconds: float) -> float:
-    return round(seconds * 1000, 1)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import random
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
@@ -18,6 +18,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from sublet.store.audit import acting, carried_out, watch
+from sublet.store.changes import Changes
 from sublet.store.failures import REPEATABLE, translate
 from sublet.store.once import current
 from sublet.store.writer import Writer
@@ -51,6 +52,7 @@ class Store:
             self._writer_engine = create_engine(self.url, pool_size=4, max_overflow=6, pool_pre_ping=True)
             self._writer = None
         watch(self._writer_engine)
+        self._changes = Changes(self._writer_engine) if self.is_sqlite else None
 
     @property
     def engine(self) -> Engine:
@@ -128,6 +130,11 @@ class Store:
         if not self.is_sqlite:
             key = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big", signed=True)
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": key})
+
+    def state(self, connection: Connection, apart: frozenset[str]) -> Hashable | None:
+        """A value that stays the same, within a write, while no table but those of `apart` changes: what rests on the other
+        tables need not be read again. None where that can't be told: outside writes, and on PostgreSQL."""
+        return None if self._changes is None else self._changes.state(connection, apart)
 
     def close(self) -> None:
         """Finish the writes that wait, then close every connection."""

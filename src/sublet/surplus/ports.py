@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from datetime import datetime
 from typing import Protocol
 
@@ -42,6 +42,13 @@ class Quota(Protocol):
 class Orders(Protocol):
     def __call__(self, pool_id: str, connection: Connection, /) -> Sequence[Promised]:
         """Orders of the pool with a deadline that are promised or held and not completed."""
+        ...
+
+
+class Unchanged(Protocol):
+    def __call__(self, pool_id: str, connection: Connection, /) -> Hashable | None:
+        """A value that is the same while nothing that a view of the pool rests on changes, apart from the time and the book; None
+        where that can't be told."""
         ...
 
 

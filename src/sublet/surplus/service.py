@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -36,7 +36,7 @@ from sublet.surplus.model import (
     Standings,
     Withheld,
 )
-from sublet.surplus.ports import Book, Earned, Facts, Free, Orders, Quota
+from sublet.surplus.ports import Book, Earned, Facts, Free, Orders, Quota, Unchanged
 from sublet.surplus.rule import ladder as rule
 from sublet.surplus.rule.blocks import at_least, beyond_forecasts, chosen, guaranteed, rooms
 from sublet.surplus.rule.earned import as_dict
@@ -48,6 +48,9 @@ from sublet.values.errors import InvalidInputError
 from sublet.values.service_classes import WINDOW_S_MAX, ServiceClass, UnknownClassError
 from sublet.values.windows import Window
 
+VIEW_S_MAX = 1.0
+"""Seconds for which a view stands if nothing changes but the time."""
+POOLS_MAX = 1_000
 WARM_HOURS = 24
 """Hours that are learned at once: anyone who asks meanwhile waits for no more."""
 
@@ -71,6 +74,10 @@ def _no_orders(pool_id: str, connection: Connection) -> Sequence[Promised]:
     return ()
 
 
+def _never(pool_id: str, connection: Connection) -> Hashable | None:
+    return None
+
+
 def _any(pool_id: str, window: Window, connection: Connection) -> int:
     return sys.maxsize
 
@@ -92,8 +99,9 @@ class Surplus:
     """The use cases of the surplus.
 
     `facts` returns the facts of a pool by its id or name, `book` what is sold of it, `learned` the learned state of its record,
-    `free` how many accelerators nobody holds, `kept_off` the owner's work that blocks displaced, `orders` what is promised by
-    a deadline, and `quota` what a better use leaves. Each reads through the given connection.
+    `free` how many accelerators nobody holds, `kept_off` the owner's work that blocks displaced, `orders` what is promised by a
+    deadline, `quota` what a better use leaves, and `unchanged` a value that is the same while nothing that a view rests on
+    changes. Each reads through the given connection.
     """
 
     def __init__(
@@ -109,9 +117,12 @@ class Surplus:
         kept_off: KeptOff = nothing_kept,
         orders: Orders = _no_orders,
         quota: Quota = _no_quota,
+        unchanged: Unchanged = _never,
     ) -> None:
         self._orders = orders
         self._quota = quota
+        self._unchanged = unchanged
+        self._views: dict[str, tuple[Hashable, View]] = {}
         self._remembered: dict[str, _Known] | None = None
         self._standings = standings
         self._demand = demand
@@ -341,11 +352,23 @@ class Surplus:
         return _Known(view, self._book(view.facts.pool_id, connection), self._orders(view.facts.pool_id, connection))
 
     def view(self, pool_id: str, at: datetime | None = None, connection: Connection | None = None) -> View:
-        """What was known about the pool at `at`, and nothing later."""
+        """What was known about the pool at `at`, and nothing later. Without `at`, a view of less than VIEW_S_MAX seconds ago if
+        nothing that it rests on has changed since: one sale after another need not look again."""
         if connection is None:
             with self._demand.read() as reading:
                 return self.view(pool_id, at, reading)
         moment = as_utc(at) if at else self._clock.now()
+        state = self._unchanged(pool_id, connection) if at is None else None
+        if state is None:
+            return self._look(pool_id, moment, connection)
+        known = self._views.get(pool_id)
+        if known is None or known[0] != state or not 0 <= (moment - known[1].at).total_seconds() < VIEW_S_MAX:
+            if len(self._views) >= POOLS_MAX:
+                self._views.clear()
+            known = self._views[pool_id] = (state, self._look(pool_id, moment, connection))
+        return known[1]
+
+    def _look(self, pool_id: str, moment: datetime, connection: Connection) -> View:
         facts = self._facts(pool_id, connection)
         known = self._memory.recall(facts.pool_id, moment, connection)
         claims = self._demand.claims(facts.pool_id, Window(moment, moment + 2 * AHEAD_MAX), connection)

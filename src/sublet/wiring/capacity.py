@@ -6,9 +6,10 @@ The surplus, admission, the reclaim plan and the models' planner all ask here, s
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -43,7 +44,7 @@ from sublet.surplus.rule.blocks import kept_for_tenants
 from sublet.surplus.rule.patience import PatienceTerms, Waiting, find_waiting, room_for_tenants, with_patience_left
 from sublet.surplus.rule.view import View
 from sublet.surplus.service import Surplus
-from sublet.values.clock import format_time, to_micros
+from sublet.values.clock import format_time, from_micros, to_micros
 from sublet.values.plan import Step
 from sublet.values.service_classes import ServiceClass
 from sublet.values.windows import Window
@@ -56,8 +57,25 @@ seconds that two of them show takes nothing."""
 SPARSE_S = 120
 """Samples further apart than this each count by themselves: to wait for a second one would cost the owner minutes."""
 ROUNDING = 1e-9
+SOLD_KEPT_MAX = 65_536
 BLOCKS_MAX = 1_000
 """Blocks whose beginnings and ends the plan shows."""
+
+_OF_SALES = frozenset(
+    {
+        "audit_entries",
+        "fences",
+        "idempotent_answers",
+        "lease_transitions",
+        "leases",
+        "ledger_alerts",
+        "ledger_holds",
+        "outbox_events",
+        "quotes",
+        "unit_states",
+    }
+)
+"""The tables that a sale writes: what is sold is read anew for each decision, and the rest of a view does not rest on them."""
 
 Room = Callable[[Pool, Window, Connection], int]
 """(pool, window, connection) to how many more leases' accelerators the backend can serve, beyond what the calendar says."""
@@ -101,9 +119,16 @@ class Capacity:
             self.blocks.kept_off,
             self.orders,
             quota,
+            self._unchanged,
         )
 
     # -- what the surplus counts with
+
+    def _unchanged(self, pool_id: str, connection: Connection) -> Hashable | None:
+        """Changes with anything that `facts`, samples, claims or records say of a pool, but not with sales."""
+        state = self._store.state(connection, _OF_SALES)
+        # Of the states of accelerators, which sales change too, the surplus counts only those in quarantine.
+        return None if state is None else (state, leases_sql.quarantined_count(connection, pool_id))
 
     def pool_facts(self, pool_id: str) -> PoolFacts:
         """The facts about a pool for the surplus, by its id or name. Raises NotFoundError."""
@@ -152,10 +177,7 @@ class Capacity:
 
     def leased(self, pool_id: str, connection: Connection) -> list[Sold]:
         """What leases and quotes hold of a pool, without its replicas."""
-        return [
-            Sold(item.accelerators, IN_BLOCK if item.block_id else item.class_name, item.window, item.block_id)
-            for item in calendar.book(connection, pool_id, self._clock.now())
-        ]
+        return [_sold(*row) for row in calendar.book_rows(connection, pool_id, self._clock.now())]
 
     def orders(self, pool_id: str, connection: Connection) -> list[Promised]:
         """Orders of a pool with a deadline that are promised or held and not completed."""
@@ -381,6 +403,13 @@ class Capacity:
             places = floor_places(deployed, here, catalog, limit)
         needs = {item.id: catalog[item.model].accelerators for item in deployed if item.model in catalog}
         return sum(count * needs.get(owner, 0) for (owner, place), count in places.items() if place == pool_id)
+
+
+@lru_cache(maxsize=SOLD_KEPT_MAX)
+def _sold(count: int, class_name: str, start_us: int, end_us: int, block_id: str | None) -> Sold:
+    """The same entry again and again: between two sales, hardly any of a book changes."""
+    window = Window(from_micros(start_us), from_micros(end_us))
+    return Sold(count, IN_BLOCK if block_id else class_name, window, block_id)
 
 
 def _edges(kind: str, subject: str, why: str, window: Window, now: datetime) -> list[Step]:

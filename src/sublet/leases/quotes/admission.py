@@ -254,7 +254,9 @@ class Admission:
         price_nano = max(price_nano, least_nano)
         offered = Offered(sale.organization_id, block.pool_id, block.window, price_nano, currency, block_id=block.id)
         quote = make_quote(connection, self._ports, request, offered, now)
-        free = self._places.free(connection, block.pool_id, block.window, sale.organization_id, now)
+        free = self._places.free(
+            connection, block.pool_id, block.window, sale.organization_id, now, most=block.accelerators
+        )
         room = dict(self._ports.block_rooms(connection, block.pool_id, block.window))
         able = min(len(free), max((many for item, many in room.items() if item.id == block.id), default=0))
         if able < block.accelerators:
@@ -297,7 +299,14 @@ class Admission:
         calendar.release(connection, quote.id)
         open_now = (
             self._places.available(
-                connection, quote.pool_id, quote.class_name, quote.window, quote.organization_id, now, wanted=units
+                connection,
+                quote.pool_id,
+                quote.class_name,
+                quote.window,
+                quote.organization_id,
+                now,
+                units,
+                quote.accelerators,
             )
             if quote.block_id is None
             else self._places.in_block(connection, quote, now, wanted=units)

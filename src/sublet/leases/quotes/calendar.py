@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, delete, func, insert, or_, select, update
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Connection,
+    Row,
+    Select,
+    delete,
+    func,
+    insert,
+    or_,
+    select,
+    type_coerce,
+    update,
+)
 
 from sublet.fleet.inventory import units
 from sublet.fleet.model import Unit
 from sublet.leases.model import WINDOW_S_MAX, Fence, HandingBack, SoldWindow, UnitState
 from sublet.store.tables.leases import fences, unit_states
+from sublet.values.clock import from_micros
 from sublet.values.windows import Window
 
 # No fence is longer than the longest lease and its gaps, so only fences that began that recently can overlap a window.
@@ -27,6 +41,15 @@ def free_units(connection: Connection, pool_id: str, fenced: Window, now: dateti
     """
     query = select(units).where(*_free(pool_id, fenced, now)).order_by(units.c.position)
     return [Unit(row.id, row.pool_id, row.position, row.device, True, None) for row in connection.execute(query)]
+
+
+def free_ids(
+    connection: Connection, pool_id: str, fenced: Window, now: datetime, most: int, wanted: Collection[str] = ()
+) -> list[str]:
+    """The ids of at most `most` of the `free_units`, `wanted` ones first."""
+    query = select(units.c.id).where(*_free(pool_id, fenced, now)).limit(most)
+    order = (units.c.id.not_in(wanted), units.c.position) if wanted else (units.c.position,)
+    return list(connection.execute(query.order_by(*order)).scalars())
 
 
 def free_count(connection: Connection, pool_id: str, fenced: Window, now: datetime) -> int:
@@ -56,28 +79,30 @@ def other_tenants(
 
 
 def book(connection: Connection, pool_id: str, now: datetime, within: Window | None = None) -> list[SoldWindow]:
-    """Everything that is sold or held of the pool from `now` on, one entry for each holder. If `within` is given, only that
-    window counts."""
-    found: dict[tuple[str, Window], list[Fence]] = {}
-    if within is not None:
-        query = select(fences).where(*_overlap(pool_id, within, now))
-    else:
-        query = select(fences).where(fences.c.pool_id == pool_id, fences.c.fence_end > now, _standing(now))
-    for row in connection.execute(query):
-        if row.end_at > now:
-            fence = Fence(
-                row.holder_id,
-                row.unit_id,
-                row.pool_id,
-                row.class_name,
-                row.organization_id,
-                Window(row.start_at, row.end_at),
-                Window(row.fence_start, row.fence_end),
-                block_id=row.block_id,
-            )
-            # A lease holds the accelerators that it gives back for less time than the rest.
-            found.setdefault((row.holder_id, fence.window), []).append(fence)
-    return [SoldWindow(len(held), held[0].class_name, held[0].window, held[0].block_id) for held in found.values()]
+    """Everything that is sold or held of the pool from `now` on, one entry for each class, window and block. If `within` is
+    given, only that window counts."""
+    over = _overlap(pool_id, within, now) if within is not None else _from(pool_id, now)
+    return [_sold(*row) for row in _alike(connection, over, now)]
+
+
+def book_rows(connection: Connection, pool_id: str, now: datetime) -> Iterable[tuple[int, str, int, int, str | None]]:
+    """The entries of `book` as they are stored: accelerators, class, start and end in microseconds since the epoch, block."""
+    return _alike(connection, _from(pool_id, now), now)
+
+
+def _alike(
+    connection: Connection, over: tuple[ColumnElement[bool], ...], now: datetime
+) -> Iterable[tuple[int, str, int, int, str | None]]:
+    # The database adds them up: many accelerators are sold over few windows. Times stay numbers, because to make a thousand
+    # datetimes costs more than the rest of a sale.
+    alike = (fences.c.class_name, fences.c.start_at, fences.c.end_at, fences.c.block_id)
+    plain = (alike[0], type_coerce(alike[1], BigInteger), type_coerce(alike[2], BigInteger), alike[3])
+    query = select(func.count(), *plain).where(*over, fences.c.end_at > now).group_by(*alike)
+    return [(row[0], row[1], row[2], row[3], row[4]) for row in connection.execute(query)]
+
+
+def _sold(count: int, class_name: str, start_us: int, end_us: int, block_id: str | None) -> SoldWindow:
+    return SoldWindow(count, class_name, Window(from_micros(start_us), from_micros(end_us)), block_id)
 
 
 def most_at_once(sold: Sequence[SoldWindow], window: Window) -> int:
@@ -233,6 +258,10 @@ def _overlap(pool_id: str, fenced: Window, now: datetime) -> tuple[ColumnElement
         fences.c.fence_start > fenced.start - _FENCE_MAX,
         _standing(now),
     )
+
+
+def _from(pool_id: str, now: datetime) -> tuple[ColumnElement[bool], ...]:
+    return (fences.c.pool_id == pool_id, fences.c.fence_end > now, _standing(now))
 
 
 def _standing(now: datetime) -> ColumnElement[bool]:

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Row
 
 from sublet.leases import store as sql
 from sublet.leases.deadlines import store as deadline_sql
-from sublet.leases.model import FORECAST_WINDOW_S_MAX, NoCapacityError, Quote
+from sublet.leases.model import ACCELERATORS_PER_LEASE_MAX, FORECAST_WINDOW_S_MAX, NoCapacityError, Quote
 from sublet.leases.ports import LeasePorts
 from sublet.leases.quotes import calendar
 from sublet.leases.quotes.request import QuoteRequest
@@ -55,7 +55,7 @@ class Places:
         firm = self._ports.classes.named(request.class_name).notice_s is None
         rooms = dict(self._ports.block_rooms(connection, pool_id, window)) if firm else {}
         while block := chosen(list(rooms), {item.id: room for item, room in rooms.items()}, request.accelerators):
-            units = self.free(connection, pool_id, window, organization_id, now)
+            units = self.free(connection, pool_id, window, organization_id, now, most=request.accelerators)
             if len(units) < request.accelerators:
                 break
             price_nano, currency = self._ports.price(connection, pool_id, request.class_name, window, organization_id)
@@ -66,7 +66,9 @@ class Places:
         if window.seconds > FORECAST_WINDOW_S_MAX:
             return None
         try:
-            units = self.available(connection, pool_id, request.class_name, window, organization_id, now)
+            units = self.available(
+                connection, pool_id, request.class_name, window, organization_id, now, most=request.accelerators
+            )
         except BeyondForecastError:
             # The customer did not ask for exactly this window: another one may be available.
             if request.finish_by is None:
@@ -80,8 +82,8 @@ class Places:
     def in_block(self, connection: Connection, quote: Quote, now: datetime, wanted: set[str]) -> list[str]:
         """Accelerators of the quote's block that are still available for it; empty if the block no longer has enough."""
         rooms = {block.id: room for block, room in self._ports.block_rooms(connection, quote.pool_id, quote.window)}
-        free = self.free(connection, quote.pool_id, quote.window, quote.organization_id, now, wanted)
-        return free[: rooms.get(quote.block_id or "", 0)]
+        most = min(quote.accelerators, rooms.get(quote.block_id or "", 0))
+        return self.free(connection, quote.pool_id, quote.window, quote.organization_id, now, wanted, most)
 
     def available(
         self,
@@ -92,10 +94,11 @@ class Places:
         organization_id: str,
         now: datetime,
         wanted: set[str] | None = None,
+        most: int = ACCELERATORS_PER_LEASE_MAX,
     ) -> list[str]:
-        """Accelerators that may be sold, limited by the surplus, `wanted` ones first."""
-        count = self._ports.sellable(connection, pool_id, class_name, window)
-        return self.free(connection, pool_id, window, organization_id, now, wanted)[:count] if count > 0 else []
+        """At most `most` accelerators that may be sold, limited by the surplus, `wanted` ones first."""
+        most = min(most, self._ports.sellable(connection, pool_id, class_name, window))
+        return self.free(connection, pool_id, window, organization_id, now, wanted, most) if most > 0 else []
 
     def free(
         self,
@@ -105,18 +108,19 @@ class Places:
         organization_id: str,
         now: datetime,
         wanted: set[str] | None = None,
+        most: int = ACCELERATORS_PER_LEASE_MAX,
     ) -> list[str]:
-        """Accelerators that nobody holds over `window` and that no reclaim holds for the owner, `wanted` ones first."""
+        """At most `most` accelerators that nobody holds over `window` and that no reclaim holds for the owner, `wanted` ones
+        first."""
         fenced = self._ports.timing_of(connection, pool_id).fence(window)
         if not self._ports.shareable(connection, pool_id) and (
             calendar.other_tenants(connection, pool_id, organization_id, fenced, now)
             or deadline_sql.other_tenants(connection, pool_id, organization_id)
         ):
             return []
-        free = [unit.id for unit in calendar.free_units(connection, pool_id, fenced, now)]
-        if wanted is not None:
-            free.sort(key=lambda unit: unit not in wanted)
-        return free[: max(0, len(free) - reclaim_store.held_for_owner(connection, pool_id, window))]
+        kept = reclaim_store.held_for_owner(connection, pool_id, window)
+        free = calendar.free_ids(connection, pool_id, fenced, now, most + kept, wanted or ())
+        return free[: max(0, len(free) - kept)]
 
     def pools(self, connection: Connection, request: QuoteRequest, window: Window) -> list[Row[Any]]:
         """The pools where the request may be met, by id. Raises NotFoundError."""
@@ -163,8 +167,8 @@ class Places:
         alternatives: list[dict[str, Any]] = []
         for pool in pools:
             for class_name, span, kind in tries:
-                units = self.available(connection, pool.id, class_name, span, organization_id, now)
-                count = min(len(units), request.accelerators)
+                most = request.accelerators
+                count = len(self.available(connection, pool.id, class_name, span, organization_id, now, most=most))
                 if count:
                     alternatives.append(
                         {

@@ -17,7 +17,8 @@ import numpy as np
 
 from sublet.demand.model import Integers
 from sublet.surplus.model import REASONS, PoolFacts, Sellable, Sold, StandingBlock, Withheld
-from sublet.surplus.rule.ladder import hold, most_at_once
+from sublet.surplus.rule.holding import hold
+from sublet.surplus.rule.ladder import most_at_once
 from sublet.surplus.rule.ladder import sellable as by_forecast
 from sublet.surplus.rule.view import View
 from sublet.values.clock import to_micros

@@ -11,16 +11,15 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
 
-import numpy as np
-
 from sublet.demand.forecast.forecaster import Futures
 from sublet.demand.model import Claim, Floats
 from sublet.surplus.model import HOUR_S, Absence, BackOff, Sellable, Sold, Withheld
 from sublet.surplus.rule.earned import Step, earned_steps, hours_text, long_steps
+from sublet.surplus.rule.holding import Spans, per_slot
 from sublet.surplus.rule.seller import Depth, Voice, agreed_depth, deepest, long_limit
 from sublet.surplus.rule.view import Outlook, View, claims_met, unmet
 from sublet.surplus.terms import SHADOW_HOURS_MIN
-from sublet.values.clock import format_time
+from sublet.values.clock import format_time, to_micros
 from sublet.values.service_classes import ServiceClass
 from sublet.values.windows import Window
 
@@ -29,6 +28,8 @@ COLD_FIRM_S = SHADOW_HOURS_MIN * HOUR_S
 COLD_HORIZONS = 7
 PATHS_MIN = 20
 ROUNDING = 1e-6
+KEPT_MAX = 256
+"""Decisions that one view keeps."""
 
 Counts = Floats | float
 """By slot, or one number for all slots."""
@@ -109,11 +110,15 @@ def _by_horizon(
     start = max(window.start, view.at)
     horizon_s = policy.horizon_s((window.end - start).total_seconds())
     # What is kept holds on to both, so that no other object comes to have their ids.
-    key = ("by_horizon", id(policy), id(policies), start, horizon_s, tuple(sold))
+    key = ("by_horizon", id(policy), id(policies), start, horizon_s)
     known = view.kept.get(key)
-    if known is None:
-        known = view.kept[key] = (policy, policies, _by_itself(view, policy, window, sold, policies, short, longer))
-    found: Sellable = known[2]
+    # Compared, not part of the key: to hash a thousand sold windows costs more than the decision.
+    if known is None or known[2] != sold:
+        if len(view.kept) >= KEPT_MAX:
+            view.kept.clear()
+        decided = _by_itself(view, policy, window, sold, policies, short, longer)
+        known = view.kept[key] = (policy, policies, sold, decided)
+    found: Sellable = known[3]
     return found if found.window_s == int(window.seconds) else replace(found, window_s=int(window.seconds))
 
 
@@ -142,7 +147,9 @@ def _by_itself(
     if not plain:
         end = view.at + timedelta(seconds=max(until_s, start_s + outlook.slot_s))
         over = partial(_over, view, outlook, first)
-        held = over([hold(item, policies, view.at) for item in sold])
+        if sold:
+            grid_us = to_micros(view.at - timedelta(seconds=outlook.passed_s))
+            held = _spans(view, sold, policies).held(grid_us, outlook.slot_s, outlook.told_slots)[first:]
         away = over([(absence.window, absence.count) for absence in facts.absences])
         claims, reclaims = unmet(view, view.claims, end), unmet(view, facts.reclaims, end)
         claimed = over([(claim.needed, rest) for claim, rest in claims])
@@ -173,7 +180,7 @@ def _over(view: View, outlook: Outlook, first: int, items: Sequence[tuple[Window
     if not items:
         return 0.0
     grid_start = view.at - timedelta(seconds=outlook.passed_s)
-    return _held(items, grid_start, view.at, outlook.slot_s, outlook.told_slots)[first:]
+    return per_slot(items, grid_start, view.at, outlook.slot_s, outlook.told_slots)[first:]
 
 
 def _first_steps(
@@ -455,27 +462,14 @@ def _waterfall(before: _Left, steps: Sequence[Step]) -> _Left:
     return _Left(left, most, (*before.withheld, *withheld))
 
 
-def hold(item: Sold, policies: Mapping[str, ServiceClass], at: datetime) -> tuple[Window, float]:
-    """A sold window for as long as it could not be taken back if notice were given now."""
-    policy = policies.get(item.class_name)
-    if policy is None or item.window.end <= at:
-        return item.window, float(item.count)
-    start = max(item.window.start, at)
-    horizon_s = policy.horizon_s((item.window.end - start).total_seconds())
-    return Window.starting(start, horizon_s), float(item.count)
-
-
-def _held(items: Sequence[tuple[Window, float]], grid_start: datetime, at: datetime, slot_s: int, slots: int) -> Floats:
-    """Accelerators held per slot from now on; a slot that is held for a moment is held."""
-    held = np.zeros(slots)
-    for window, count in items:
-        if window.end <= at:
-            continue
-        begin = max(0, math.floor((window.start - grid_start).total_seconds() / slot_s))
-        end = min(slots, math.ceil((window.end - grid_start).total_seconds() / slot_s))
-        if end > begin:
-            held[begin:end] += count
-    return held
+def _spans(view: View, sold: Sequence[Sold], policies: Mapping[str, ServiceClass]) -> Spans:
+    """The spans of `hold` that are not over, found once for all windows beside the same promises."""
+    known = view.kept.get("spans")
+    if known is None or known[0] is not policies or known[1] != sold:
+        found = Spans.of(sold, policies, to_micros(view.at))
+        known = view.kept["spans"] = (policies, sold, found)
+    spans_found: Spans = known[2]
+    return spans_found
 
 
 def _absences(absences: Sequence[Absence], start: datetime, end: datetime) -> str:
