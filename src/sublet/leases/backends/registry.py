@@ -39,6 +39,7 @@ class BackendKind:
 
 
 _ALL = frozenset({"network", "volumes", "images", "pauses", "jobs", "moves"})
+_CLUSTER = frozenset({"network"})
 KINDS: dict[str, BackendKind] = {
     kind.name: kind
     for kind in (
@@ -50,7 +51,7 @@ KINDS: dict[str, BackendKind] = {
             options=frozenset({"file"}),
             features=_ALL,
         ),
-        BackendKind("slurm", slurm.make, options=slurm.OPTIONS, needs_section=True),
+        BackendKind("slurm", slurm.make, options=slurm.OPTIONS, features=_CLUSTER, needs_section=True),
     )
 }
 """By the name that the settings use. An instance without a section is of the kind that has its name."""

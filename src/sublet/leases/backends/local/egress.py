@@ -97,8 +97,8 @@ class Log:
 def purge_logs(folder: Path, days: int) -> None:
     """Remove the files of days that are over for longer than `days`."""
     oldest = f"{datetime.fromtimestamp(time.time() - days * 86_400, UTC):%Y-%m-%d}"
-    for path in folder.glob("????-??-??.jsonl") if folder.is_dir() else ():
-        if path.stem < oldest:
+    for path in folder.glob("????-??-??*.jsonl") if folder.is_dir() else ():
+        if path.name[:10] < oldest:
             path.unlink(missing_ok=True)
 
 

@@ -22,6 +22,7 @@ from sublet.leases.backends.base import (
     checked_authorized_keys,
 )
 from sublet.leases.backends.engine import NodeHealth, ReserveOrder, Traits
+from sublet.leases.backends.local.egress import EGRESS_LOGS, purge_logs
 from sublet.leases.backends.slurm import evidence, reading
 from sublet.leases.backends.slurm.cluster import PREFIX, Cluster, job_name, reservation_name
 from sublet.leases.backends.slurm.commands import Commands, SlurmRefusedError
@@ -143,6 +144,7 @@ class SlurmBackend(ClusterFacts):
             to_micros(order.ends_at),
             to_micros(order.reclaim_at) if order.reclaim_at else None,
             generation=known.generation + 1 if known is not None else 1,
+            egress=list(order.egress),
             node=self._settings.for_node(),
         )
 
@@ -373,6 +375,7 @@ class SlurmBackend(ClusterFacts):
             else (),
             reservation=reservation,
             taken_at=self._taken_at(reports, final, job, order),
+            traffic=evidence.traffic_of(generations) if order.egress else None,
         )
 
     def _state(self, order: Order, reports: list[Report], job: Job | None, now_us: int) -> RunState:
@@ -424,10 +427,12 @@ class SlurmBackend(ClusterFacts):
             raise BackendFailedError(f"the job of lease {lease_id} is still ending")
         if files.wanted() is not None:
             self._cluster.drop(lease_id)
+        files.keep_logs()
         files.remove()
 
     def reap(self, known: frozenset[str]) -> list[Observation]:
         """Also cancels our jobs whose lease has no files any more. Reservations without files are not ours to judge."""
+        purge_logs(self._shared / EGRESS_LOGS, self._settings.egress_log_days)
         ended = []
         for lease_id in self._lease_ids():
             seen = self.observe(lease_id)

@@ -50,6 +50,18 @@ def endpoints_of(reports: Sequence[Report], host_of: Callable[[str], str]) -> tu
     )
 
 
+def traffic_of(generations: Sequence[Sequence[Report]]) -> dict[str, int]:
+    """What went out and came in over all ranks. Each rank counts on from where its earlier generations stopped."""
+    latest = {
+        report.rank: report.traffic for reports in generations for report in reports if report.traffic is not None
+    }
+    found = {"bytes_out": 0, "bytes_in": 0, "connections": 0, "refused": 0}
+    for counted in latest.values():
+        for name, value in counted.items():
+            found[name] = found.get(name, 0) + value
+    return found
+
+
 def guarantees_of(reports: Sequence[Report]) -> dict[str, dict[str, str]]:
     """Of each resource the weakest that any node gives."""
     order = ("none", "soft", "hard")

@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
+from sublet.leases.backends.local.egress import EGRESS_LOGS
 from sublet.leases.backends.local.files import LeaseFiles
 
 _DOCUMENT_BYTES_MAX = 4 << 20
@@ -41,6 +42,8 @@ class Order:
     text: str = ""
     job: str = ""
     submitted_us: int = 0
+    egress: list[str] = field(default_factory=list)
+    """What its sandboxes may reach outside, as `values.egress.Rule` writes it."""
     node: dict[str, Any] = field(default_factory=dict)
     """What a node needs to know to run its part: `settings.SlurmSettings.for_node`."""
 
@@ -71,6 +74,8 @@ class Report:
     clean: bool | None = None
     error: str | None = None
     keys: str | None = None
+    traffic: dict[str, int] | None = None
+    """What went out and came in of this rank, over all generations so far."""
 
 
 @dataclass(slots=True)
@@ -168,6 +173,14 @@ class SlurmFiles:
             yield
         finally:
             os.close(descriptor)
+
+    def keep_logs(self) -> None:
+        """Move the logs of outbound connections to where they stay once the lease is forgotten; a second time finds none."""
+        for rank in self.ranks():
+            for path in sorted((self.base(rank) / EGRESS_LOGS).glob("????-??-??.jsonl")):
+                folder = self.root.parent / EGRESS_LOGS
+                folder.mkdir(mode=0o700, exist_ok=True)
+                path.replace(folder / f"{path.stem}.{self.lease_id}.{rank}.jsonl")
 
     def tidy(self) -> None:
         """Remove a directory that nothing is wanted of."""

@@ -167,6 +167,7 @@ class Holder:
             from_micros(order.ends_at_us),
             order.class_name,
             from_micros(min(ends)) if ends else None,
+            tuple(order.egress),
         )
         self._backend.start(started)
         self._applied = (order.ends_at_us, min(ends) if ends else None, tuple(order.keys))
@@ -258,6 +259,7 @@ class Holder:
         report.guarantees = {name: dict(value) for name, value in seen.guarantees.items()} or report.guarantees
         report.reason, report.clean, report.error = seen.reason, seen.clean, seen.error
         report.keys = seen.keys
+        report.traffic = dict(seen.traffic) if seen.traffic is not None else report.traffic
         if write:
             self._write(durable=over)
 

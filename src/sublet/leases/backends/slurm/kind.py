@@ -42,7 +42,10 @@ def make(site: Site) -> SlurmBackend:
                 clean_s=int(options.get("clean_s", 90)),
                 start_grace_s=int(options.get("start_grace_s", usual.start_grace_s)),
             ),
+            egress_log_days=site.settings.egress.log_days,
             sandbox={
+                "egress_permitted": site.settings.egress.permit_networks,
+                "egress_denied": site.settings.egress.deny_networks,
                 "port_first": ssh.port_min,
                 "port_last": ssh.port_max,
                 "memory_bytes": leasing.memory_mib * MIB,

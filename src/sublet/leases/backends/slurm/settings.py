@@ -32,6 +32,7 @@ class SlurmSettings:
     door_host: str = "{node}"
     bind_host: str = "0.0.0.0"  # noqa: S104
     timeout_s: float = 8.0
+    egress_log_days: int = 30
     timing: Timing = field(default_factory=lambda: Timing(prepare_s=0, clean_s=90))
     sandbox: Mapping[str, Any] = field(default_factory=dict)
     """Of `LocalSettings`: ports, and memory, disk and processes of each accelerator."""
