@@ -6,6 +6,7 @@ for other accelerators and other windows.
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import statistics
 import threading
@@ -114,6 +115,7 @@ def sales(base: Path, count: int, clients: int, on_books: int) -> dict[str, Any]
         "on_the_books": on_books,
         "bare_sqlite_transactions_per_s": round(bare),
         "bare_transactions_each": round(bare * wall / len(took), 1),
+        "load": round(os.getloadavg()[0], 1),
     }
 
 
@@ -141,6 +143,7 @@ def quotes_on_a_full_book(base: Path, count: int, bookings: int) -> dict[str, An
         "p99_ms": ms(sorted(took)[int(len(took) * 0.99)]),
         "cpu_ms_p50": ms(statistics.median(cpu)),
         "quotes": count,
+        "load": round(os.getloadavg()[0], 1),
     }
 
 
