@@ -75,7 +75,7 @@ _OF_SALES = frozenset(
         "unit_states",
     }
 )
-"""The tables that a sale writes: what is sold is read anew for each decision, and the rest of a view does not rest on them."""
+"""The tables that a sale writes: what is sold is read again for each decision, and the rest of a view does not rest on them."""
 
 Room = Callable[[Pool, Window, Connection], int]
 """(pool, window, connection) to how many more leases' accelerators the backend can serve, beyond what the calendar says."""
