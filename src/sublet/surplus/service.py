@@ -74,10 +74,6 @@ def _no_orders(pool_id: str, connection: Connection) -> Sequence[Promised]:
     return ()
 
 
-def _never(pool_id: str, connection: Connection) -> Hashable | None:
-    return None
-
-
 def _any(pool_id: str, window: Window, connection: Connection) -> int:
     return sys.maxsize
 
@@ -117,7 +113,7 @@ class Surplus:
         kept_off: KeptOff = nothing_kept,
         orders: Orders = _no_orders,
         quota: Quota = _no_quota,
-        unchanged: Unchanged = _never,
+        unchanged: Unchanged = lambda pool_id, connection: None,
     ) -> None:
         self._orders = orders
         self._quota = quota
