@@ -426,11 +426,16 @@ def test_any_number_of_an_example_may_be_replaced_and_gives_reports_or_a_sentenc
 
 def test_the_neocloud_earns_by_its_useful_lives_and_marks_its_lease() -> None:
     """120 MW at 41 USD a watt: a year of life more or less decides whether there is a profit."""
-    sheet = open_case(EXAMPLES / "neocloud.toml").sheet
+    desk = open_case(EXAMPLES / "neocloud.toml")
+    sheet = desk.sheet
     before = sheet["ebit.before_depreciation"].number
     for life in (6, 5, 4):
         assert sheet[f"ebit.life_{life}"].number == pytest.approx(before - 120 * 41 / life)
     assert sheet["ebit.life_5"].number > 0 > sheet["ebit.life_4"].number
+    found = desk.sensitivities[0].grid
+    assert found is not None
+    at_given_price = [row[found.column_values.index(13)] for row in found.cells]
+    assert at_given_price == pytest.approx([sheet[f"ebit.life_{life}"].number for life in (4, 5, 6)])
     assert sheet["forward.2027-01-01.rent"].status == "assumption"
     quarters = [sheet[f"mark.gain.{label}"].number for label in ("2026Q4", "2027Q1", "2027Q2", "2028Q3")]
     assert quarters[0] < 0 < quarters[2] < quarters[3]
