@@ -13,7 +13,8 @@ from fastapi.testclient import TestClient
 from httpx2 import Response
 from tests.leases.world import KEY
 
-from sublet.console.languages import CATALOGS, chosen, used
+from sublet.accounts.people.model import LANGUAGES
+from sublet.console.languages import CATALOGS, NAMED, chosen, used
 from sublet.console.page import Page
 from sublet.control.plane import ControlPlane, build_api
 from sublet.reporting.console_pages import console_pages
@@ -387,10 +388,37 @@ def test_a_language_has_a_text_for_every_one_that_is_used() -> None:
     assert len(texts) > 80
     for language, catalog in CATALOGS.items():
         if language != "en":
-            assert set(catalog) == texts, language
-            for text in texts:
+            assert set(catalog) == texts | NAMED, language
+            for text in catalog:
+                assert catalog[text].strip(), text
                 assert set(re.findall(r"\{\w+\}", catalog[text])) == set(re.findall(r"\{\w+\}", text)), text
-    assert chosen("zh-TW,zh;q=0.9,en;q=0.8") == chosen("") == chosen("de-DE") == "en"
+    assert set(CATALOGS) == set(LANGUAGES) == {"en", "zh-Hans", "zh-Hant"}
+    assert chosen("") == chosen("de-DE") == chosen("en-GB,zh;q=0.5") == "en"
+    assert chosen("zh-TW,zh;q=0.9,en;q=0.8") == chosen("zh-HK") == chosen("zh-Hant-SG") == "zh-Hant"
+    assert chosen("zh-CN,zh;q=0.9") == chosen("zh") == chosen("de, zh-SG") == "zh-Hans"
+    only_simplified = set("账数据录码链户请务为与发报费会设个条记计时间页网络钥约区块")
+    only_traditional = set("帳數據錄碼鏈戶請務為與發報費會設個條記計時間頁網絡鑰約區塊")
+    assert not only_simplified & set("".join(CATALOGS["zh-Hant"].values()))
+    assert not only_traditional & set("".join(CATALOGS["zh-Hans"].values()))
+
+
+def test_a_person_chooses_a_language_and_others_get_what_the_browser_asks_for(console: Console) -> None:
+    browser = console.browsers["acme"]
+    asks = {"Accept-Language": "zh-TW,zh;q=0.9"}
+    assert '<html lang="zh-Hant">' in browser.client.get("/leases", headers=asks).text
+    assert "登入" in browser.client.get("/forgot", headers=asks).text
+    assert "登录" in browser.client.get("/forgot", headers={"Accept-Language": "zh-CN"}).text
+    assert browser.send("/account", "language", language="xx").status_code == 400
+    assert browser.send("/account", "language", language="zh-Hans").headers["location"] == "/account"
+    text = browser.client.get("/leases", headers=asks).text
+    assert '<html lang="zh-Hans">' in text and "您还没有租约" in text and "可租资源" in text
+    # Pages that are not translated say which language they are in.
+    operator = console.browsers["operator"]
+    assert operator.send("/account", "language", language="zh-Hant").status_code == 303
+    for path in ("/", "/maintenance", "/worth"):
+        assert '<main lang="en"' in operator.get(path) or ' lang="en">' in operator.get(path), path
+    assert browser.send("/account", "language", language="").status_code == 303
+    assert '<html lang="en">' in browser.get("/leases")
 
 
 def test_an_admin_reads_the_own_organization_s_log_and_the_operator_verifies_all(console: Console) -> None:

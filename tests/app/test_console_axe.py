@@ -58,7 +58,7 @@ def faults(page: Any) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (400, "dark")])
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (400, "dark"), (400, "light"), (1280, "dark")])
 def test_axe_finds_nothing_serious_on_any_page(console: Console, width: int, scheme: str) -> None:
     complaints = {}
     with chromium() as browser, serving(console.api) as port:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sublet.accounts.people.model import Person, WrongPasswordError
+from sublet.accounts.people.model import LANGUAGES, Person, WrongPasswordError
 from sublet.console.doors import Doors
 from sublet.console.page import Act, Drawn, Go, Screen, Visit
 from sublet.console.signing import TWO_PASSWORDS
@@ -26,6 +26,7 @@ def account_screen(doors: Doors) -> Screen:
                 "actor": visit.actor,
                 "memberships": members,
                 "current": visit.session.organization.id,
+                "languages": list(LANGUAGES.items()),
                 "passkeys": doors.passkeys.listed(person.id) if person else [],
                 "sessions": sessions.listed(visit.session),
                 "session_id": visit.session.id,
@@ -55,7 +56,12 @@ def account_screen(doors: Doors) -> Screen:
         sessions.switch(visit.session, visit.form.text("organization"))
         return Go("/")
 
+    def language(visit: Visit) -> Go:
+        people.set_language(_person(visit), visit.form.text("language"))
+        return Go(PATH)
+
     acts = {
+        "language": Act(_ANYBODY, language),
         "password": Act(_ANYBODY, change_password),
         "revoke": Act(_ANYBODY, revoke),
         "revoke-others": Act(_ANYBODY, revoke_others),

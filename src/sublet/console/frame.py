@@ -45,6 +45,8 @@ class Frame:
     who: str
     organization: str
     is_person: bool
+    language: str = ""
+    """What the person chose; empty: the one that the browser asks for."""
 
 
 class Pages:
@@ -65,6 +67,7 @@ class Pages:
             person.name if person else f"key {session.actor.key_id}",
             session.organization.name,
             person is not None,
+            person.language if person else "",
         )
 
     def first(self, session: Session) -> str:
@@ -72,8 +75,10 @@ class Pages:
         return next(iter(self.frame(session).pages), ("/account", ""))[0]
 
     def draw(self, request: Request, template: str, values: Mapping[str, object], status: int = 200) -> HTMLResponse:
-        """A page in the language that the browser asks for."""
-        language = chosen(request.headers.get("accept-language", ""))
+        """A page in the language that the person chose, else in the one that the browser asks for."""
+        frame = values.get("frame")
+        own = frame.language if isinstance(frame, Frame) else ""
+        language = own if own in CATALOGS else chosen(request.headers.get("accept-language", ""))
         text = self._templates[language].get_template(template).render(**values, language=language)
         return HTMLResponse(text, status, HEADERS)
 

@@ -1,17 +1,52 @@
 """The words of the pages in each language. The English text is the key, so that a template reads as what it shows.
 
-A language is a line in CATALOGS with a text for each that `_()` names in the templates; a test keeps them whole.
+A language is a file in `catalogs/` with a text for each that `_()` names in the templates, and for each of NAMED; a test keeps them
+whole. Each is written as natural text of its language: neither kind of Chinese is made from the other by a table.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Mapping
 from importlib import resources
 
-CATALOGS: dict[str, Mapping[str, str]] = {"en": {}}
-"""By language tag. English needs no entries."""
 DEFAULT = "en"
+
+
+def _read() -> dict[str, Mapping[str, str]]:
+    folder = resources.files("sublet.console").joinpath("catalogs")
+    found: dict[str, Mapping[str, str]] = {DEFAULT: {}}
+    for file in sorted(folder.iterdir(), key=lambda item: item.name):
+        if file.name.endswith(".json"):
+            found[file.name.removesuffix(".json")] = json.loads(file.read_text(encoding="utf-8"))
+    return found
+
+
+CATALOGS = _read()
+"""By language tag. English needs no entries."""
+NAMED = frozenset(
+    (
+        *(
+            "Overview",
+            "Budgets",
+            "Record",
+            "Offers",
+            "Leases",
+            "Playground",
+            "Blocks",
+            "Maintenance",
+            "Worth",
+            "What if",
+        ),
+        *("Usage", "Billing", "Keys", "People", "Organizations", "Audit log", "Account"),
+        *("Day", "Model or class", "Meter", "Project", "Key", "Accelerator-hours", "Fees", "GiB-hours of storage"),
+        *("Input tokens", "Cached input tokens", "Output tokens", "Reasoning tokens", "Images", "Minutes of audio"),
+        *("Requests", "Kilowatt-hours", "active", "ended", "ending", "scheduled", "starting", "paused", "canceled"),
+        *("failed", "open", "paid", "overdue", "void", "draft", "correction", "cancellation"),
+    )
+)
+"""Texts that templates show by a variable: labels of pages, meters and groups, and states."""
 TRADITIONAL = ("zh-hant", "zh-tw", "zh-hk", "zh-mo")
 _USED = re.compile(r"""_\(\s*(?:"((?:[^"\\]|\\.)*)"|'((?:[^'\\]|\\.)*)')""")
 

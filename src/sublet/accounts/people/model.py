@@ -72,6 +72,10 @@ class SignInLimitError(LimitExceededError):
     code = "sign_in_limit"
 
 
+LANGUAGES = {"en": "English", "zh-Hans": "简体中文", "zh-Hant": "繁體中文"}
+"""Tags of the languages that people may choose, each with its own name."""
+
+
 @dataclass(frozen=True, slots=True)
 class Person:
     """Somebody who can sign in. `has_password` is false for those who sign in elsewhere."""
@@ -82,6 +86,8 @@ class Person:
     created_at: datetime
     email_verified_at: datetime | None
     has_password: bool
+    language: str = ""
+    """One of LANGUAGES; empty: the one that the browser asks for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,6 +206,13 @@ class SessionRecord:
 def new_link_secret() -> str:
     """256 random bits for a link."""
     return secrets.token_urlsafe(32)
+
+
+def checked_language(language: str) -> str:
+    """Raises InvalidInputError."""
+    if language and language not in LANGUAGES:
+        raise InvalidInputError(f"language {language[:20]!r} must be one of {', '.join(LANGUAGES)}, or empty")
+    return language
 
 
 def checked_person_name(name: str) -> str:

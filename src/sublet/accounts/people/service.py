@@ -26,6 +26,7 @@ from sublet.accounts.people.model import (
     Person,
     ResetOverError,
     WrongPasswordError,
+    checked_language,
     checked_member_role,
     checked_person_name,
     new_link_secret,
@@ -232,6 +233,11 @@ class People:
             raise LastPersonError()
 
     # -- passwords
+
+    def set_language(self, person: Person, language: str) -> None:
+        """Choose the language of the console, empty for the one that the browser asks for. Raises InvalidInputError."""
+        tag = checked_language(language)
+        self._store.write(lambda connection: sql.set_language(connection, person.id, tag))
 
     def change_password(self, person: Person, new: str) -> None:
         """Set another password; that person's other sessions are signed out, and links to reset it end. The caller

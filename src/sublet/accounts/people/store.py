@@ -23,6 +23,7 @@ _MEMBER = (
     persons.c.email_verified_at,
     persons.c.password.is_not(None).label("has_password"),
     persons.c.created_at.label("person_created_at"),
+    persons.c.language,
 )
 
 
@@ -59,6 +60,10 @@ def set_password(connection: Connection, person_id: str, password: str, now: dat
     if verified:
         values["email_verified_at"] = now
     connection.execute(update(persons).where(persons.c.id == person_id).values(**values))
+
+
+def set_language(connection: Connection, person_id: str, language: str) -> None:
+    connection.execute(update(persons).where(persons.c.id == person_id).values(language=language))
 
 
 def mark_verified(connection: Connection, person_id: str, now: datetime) -> None:
@@ -223,7 +228,9 @@ def forget_resets(connection: Connection, before: datetime) -> None:
 
 def person_of(row: Row[Any]) -> Person:
     """The person in a row of all columns of `persons`."""
-    return Person(row.id, row.email, row.name, row.created_at, row.email_verified_at, row.password is not None)
+    return Person(
+        row.id, row.email, row.name, row.created_at, row.email_verified_at, row.password is not None, row.language
+    )
 
 
 def _members() -> Any:
@@ -232,7 +239,13 @@ def _members() -> Any:
 
 def _member(row: Row[Any]) -> Member:
     person = Person(
-        row.person_id, row.email, row.name, row.person_created_at, row.email_verified_at, bool(row.has_password)
+        row.person_id,
+        row.email,
+        row.name,
+        row.person_created_at,
+        row.email_verified_at,
+        bool(row.has_password),
+        row.language,
     )
     return Member(person, row.organization_id, row.role, row.created_at)
 

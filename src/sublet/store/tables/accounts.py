@@ -125,6 +125,8 @@ persons = Table(
     Column("email_verified_at", Instant, nullable=True),
     Column("password_changed_at", Instant, nullable=True),
     Column("passkey_required", Boolean, nullable=False, server_default=false()),
+    # A tag; empty: the language that the browser asks for.
+    Column("language", String(12), nullable=False, server_default=""),
 )
 
 # A person's passkey. The private key never leaves the device.
