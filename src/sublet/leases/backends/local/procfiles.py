@@ -169,11 +169,12 @@ class ProcFiles:
 
     def _put(self, name: str, text: str, *, padded: bool = False) -> None:
         """In place. What changes is padded to whole blocks before its last line end, so that it keeps its length and no
-        reader finds the tail of a longer text."""
+        reader finds the tail of a longer text. Its owner can write it again: an ordinary user is not root. The sandbox sees it
+        read-only."""
         data = text.encode()
         if padded:
             data = data[:-1] + b" " * (-len(data) % _BLOCK_BYTES) + b"\n"
-        descriptor = os.open(self._directory / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o444)
+        descriptor = os.open(self._directory / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
             os.pwrite(descriptor, data, 0)
             if os.fstat(descriptor).st_size != len(data):

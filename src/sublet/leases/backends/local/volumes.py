@@ -83,8 +83,8 @@ def make(base: Path, volume_id: str, size_mib: int, mkfs: str | None) -> None:
         return
     found.root.mkdir(mode=0o700, parents=True, exist_ok=True)
     with disk.counted(base):
-        disk.require_room(base, size_mib * _MIB)
         try:
+            disk.require_room(base, size_mib * _MIB)
             if mkfs is None:
                 # Its size is counted (`disk.room_bytes`) and not enforced, as that of a home here.
                 (found.root / "size").write_text(str(size_mib * _MIB))
