@@ -66,7 +66,7 @@ def main(url: str, data_dir: str, number: str, when: str) -> None:
             self._store = fatal
             self._tidied_at = float("inf")
 
-    from sublet.gateway import server
+    from sublet.gateway import work as server
 
     vars(server)["BatchWorker"] = FatalWorker
     settings = GatewaySettings(data_dir=Path(data_dir), port=0, snapshot_interval_s=0.1, drain_s_max=2.0)

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route as AppRoute
 
-from sublet.gateway.batches.api import batch_routes
-from sublet.gateway.batches.store import Batches
-from sublet.gateway.files.api import FRAME_BYTES, file_routes
-from sublet.gateway.files.store import Files
+from sublet.gateway.files.api import FRAME_BYTES, GrantOf
 from sublet.gateway.front.answers import refusal_headers
 from sublet.gateway.front.apps import GRANT
 from sublet.gateway.front.connections import SMALL_BODY_BYTES
@@ -25,9 +22,12 @@ from sublet.gateway.surfaces.bedrock import BedrockSurface, model_named, selecte
 from sublet.gateway.surfaces.surface import Surface, marked
 from sublet.values.errors import SubletError
 
+MoreRoutes = Callable[[GrantOf], list[AppRoute]]
+"""Routes that need to know whose a request is."""
 
-def application(gateway: Gateway, surfaces: Sequence[Surface], files: Files | None = None) -> Starlette:
-    """Models, stored responses, `files`, batches, and /health, in the form of the vendor whose path or mark it is."""
+
+def application(gateway: Gateway, surfaces: Sequence[Surface], more: MoreRoutes = lambda grant_of: []) -> Starlette:
+    """Models, stored responses, /health, and `more`, in the form of the vendor whose path or mark it is."""
 
     def surface_of(request: Request) -> Surface:
         return marked(surfaces, request.url.path.encode(), request.headers.raw)
@@ -86,9 +86,8 @@ def application(gateway: Gateway, surfaces: Sequence[Surface], files: Files | No
             AppRoute("/v1/models/{name:path}", one_model),
             AppRoute("/v1beta/models", list_models),
             AppRoute("/v1beta/models/{name:path}", one_model),
+            *more(grant_of),
             *response_routes(gateway, surface_of),
-            *(file_routes(files, grant_of) if files is not None else ()),
-            *(batch_routes(Batches(files.store), grant_of) if files is not None else ()),
             AppRoute("/foundation-models", list_models),
             AppRoute("/foundation-models/{name:path}", one_model),
             AppRoute("/health", health),
@@ -110,7 +109,7 @@ def cold_routes(surface: Surface, file_bytes_max: int = 0) -> dict[bytes, Route]
         b"/v1/models/": Route(surface, READ, shared=True),
         b"/v1beta/models": Route(surface, READ, shared=True),
         b"/v1beta/models/": Route(surface, READ, shared=True),
-        b"/v1/responses/": Route(surface, (*READ, b"DELETE")),
+        b"/v1/responses/": Route(surface, (*READ, b"DELETE", b"POST"), takes=SMALL_BODY_BYTES),
         b"/foundation-models": Route(surface, READ, shared=True),
         b"/foundation-models/": Route(surface, READ, shared=True),
         b"/health": Route(surface, READ, needs_key=False),

@@ -102,6 +102,18 @@ class StorageQuotaError(LimitExceededError):
     code = "storage_quota_exceeded"
 
 
+class ResponseCanceledError(ConflictError):
+    """The response was canceled."""
+
+    code = "response_canceled"
+
+
+class ResponseOverError(ConflictError):
+    """The response is over, so it can't be canceled; GET /v1/responses/ID returns it."""
+
+    code = "response_over"
+
+
 class ConversationTooLongError(InvalidInputError):
     """The conversation is too long to be continued by previous_response_id; send what matters of it in input."""
 

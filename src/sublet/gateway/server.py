@@ -19,10 +19,7 @@ import uvicorn
 from sqlalchemy import Connection
 
 from sublet.gateway.api import application, cold_routes
-from sublet.gateway.batches.store import uses_file
-from sublet.gateway.batches.worker import BatchWorker, Pace
-from sublet.gateway.files.model import FileLimits
-from sublet.gateway.files.store import MIB, Files
+from sublet.gateway.batches.worker import Pace
 from sublet.gateway.front.addresses import Proxies
 from sublet.gateway.front.answering import Front
 from sublet.gateway.front.connections import files_for_connections
@@ -42,6 +39,7 @@ from sublet.gateway.store import drop_minutes, save_minutes
 from sublet.gateway.stored import Responses, expire
 from sublet.gateway.surfaces.registry import SURFACES
 from sublet.gateway.surfaces.surface import Surface
+from sublet.gateway.work import Work
 from sublet.store import Store
 from sublet.tls.files import Secured, address
 from sublet.tls.serving import Server
@@ -177,10 +175,10 @@ async def _serve(
     shipper = Shipper(settings.journal_dir, journal.run, outside.ports.emit, each_round=figures.save)
     gateway.hold_over = shipper.wake
     surfaces = list(SURFACES)
-    files = _files(settings, store) if outside.ports.bill is not None else None
+    work = Work(gateway, store, outside.ports.bill, outside.pace)
     config = uvicorn.Config(
-        application(gateway, surfaces, files),
-        http=gateway_protocol(_front(gateway, surfaces, files)),
+        application(gateway, surfaces, work.routes),
+        http=gateway_protocol(_front(gateway, surfaces, work.file_bytes_max)),
         ws="none",
         lifespan="off",
         log_config=None,
@@ -194,7 +192,7 @@ async def _serve(
     )
     server = _Server(config, secured, gateway, outside, address(*listener.getsockname()[:2], secured=bool(secured)))
     sweeping = loop.create_task(gateway.sweep_for_ever())
-    work = _Work(gateway, files, outside)
+    work.start()
     snapshots.start()
     shipper.start()
     garbage.settle()
@@ -220,22 +218,6 @@ async def _serve(
         log.info("gateway ended", run=journal.run)
 
 
-class _Work:
-    """What the gateway does by itself: batches."""
-
-    def __init__(self, gateway: Gateway, files: Files | None, outside: _Outside) -> None:
-        bill = outside.ports.bill
-        self._batches = (
-            BatchWorker(gateway, files, bill, outside.pace) if files is not None and bill is not None else None
-        )
-        self._task = gateway.loop.create_task(self._batches.work_for_ever()) if self._batches is not None else None
-
-    async def stop(self) -> None:
-        if self._batches is not None and self._task is not None:
-            self._task.cancel()
-            await self._batches.stop()
-
-
 def _responses(settings: GatewaySettings, store: Store) -> Responses | None:
     if not settings.responses_keep_days:
         return None
@@ -243,21 +225,9 @@ def _responses(settings: GatewaySettings, store: Store) -> Responses | None:
     return Responses(store, timedelta(days=settings.responses_keep_days), *most)
 
 
-def _files(settings: GatewaySettings, store: Store) -> Files | None:
-    if not settings.file_mib_max:
-        return None
-    limits = FileLimits(
-        settings.file_mib_max * MIB,
-        settings.files_mib_per_organization_max * MIB,
-        settings.files_per_organization_max,
-        settings.files_keep_days * 86_400,
-    )
-    return Files(store, limits, uses_file)
-
-
-def _front(gateway: Gateway, surfaces: list[Surface], files: Files | None) -> Front:
+def _front(gateway: Gateway, surfaces: list[Surface], file_bytes_max: int) -> Front:
     settings = gateway.settings
-    routes = Routes(surfaces, cold_routes(surfaces[0], files.limits.file_bytes_max if files is not None else 0))
+    routes = Routes(surfaces, cold_routes(surfaces[0], file_bytes_max))
     return Front(gateway, gateway.connections, routes, Cors(settings.cors_origins), Proxies(settings.trusted_proxies))
 
 

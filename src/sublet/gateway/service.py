@@ -128,6 +128,8 @@ class Gateway:
         """Where limits are shared; None where there is no database."""
         self.responses: Responses | None = None
         """Where answers are kept that clients want kept; None where none are."""
+        self.backgrounds = False
+        """Whether requests may be carried out in the background."""
         self._contexts: dict[tuple[str, str, str], bytes] = {}
 
     def now_us(self) -> int:

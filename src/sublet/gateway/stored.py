@@ -60,8 +60,7 @@ class Responses:
 
     def keep(self, item: StoredResponse) -> Future[None]:
         """The future raises what the database raises. Raises ServerFullError where too many wait already."""
-        expires_at = item.created_at + self._keep_for
-        return self._submit(lambda: self._store.write(lambda connection: self._insert(connection, item, expires_at)))
+        return self._submit(lambda: self._store.write(lambda connection: self.insert(connection, item)))
 
     def conversation(self, organization_id: str, response_id: str) -> Future[list[msgspec.Raw]]:
         """The items of a response and of all that it goes on from, the first first. The future raises ResponseNotFoundError,
@@ -107,7 +106,9 @@ class Responses:
         future.add_done_callback(lambda done: self._room.release())
         return future
 
-    def _insert(self, connection: Connection, item: StoredResponse, expires_at: datetime) -> None:
+    def insert(self, connection: Connection, item: StoredResponse) -> None:
+        """Keep a response, in the caller's transaction."""
+        expires_at = item.created_at + self._keep_for
         connection.execute(
             insert(rows).values(
                 id=item.id,

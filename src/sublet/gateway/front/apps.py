@@ -9,6 +9,7 @@ from sublet.gateway.front.connections import SMALL_BODY_BYTES
 from sublet.gateway.front.receiving import ReceivingProtocol
 from sublet.gateway.front.routes import Route
 from sublet.gateway.refusals import InvalidRequestError, UnsupportedEncodingError, too_large
+from sublet.gateway.service import Ticket
 
 GRANT = "sublet.grant"
 """What the app's scope calls the grant of the request's key."""
@@ -35,6 +36,14 @@ class AppProtocol(ReceivingProtocol):
         self._to_app()
         if reads and seen.get(b"expect", b"").lower() == b"100-continue":
             self.transport.write(CONTINUE)
+
+    def _hand_body(self, ticket: Ticket, body: bytes) -> None:
+        """Let the app have a request whose body is there already. It counts against its key's rate, and is under way no longer."""
+        self.gateway.admission.leave(ticket.key_state)
+        self._grant = ticket.grant
+        self._to_app()
+        super().on_body(body)
+        super().on_message_complete()
 
     def _to_app(self) -> None:
         """Hand the request to the ASGI app, as uvicorn does it."""

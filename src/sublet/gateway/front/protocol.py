@@ -32,6 +32,7 @@ from sublet.gateway.refusals import (
     ServerFullError,
     too_large,
 )
+from sublet.gateway.requests.form import CHAT
 from sublet.gateway.service import Recalled, Ticket
 from sublet.gateway.surfaces.surface import Surface, key_of_query
 from sublet.values.errors import SubletError
@@ -128,6 +129,8 @@ class GatewayProtocol(AppProtocol):
             or grant.organization_id != self.organization
             or (grant.expires_at is not None and gateway.clock.now() >= grant.expires_at)
             or not self._asgi_idle()
+            # The app is shown the whole head.
+            or (b"background" in body and recalling(repeated.route.surface) is not None)
         ):
             return False
         self._heads.hit()
@@ -427,6 +430,9 @@ class GatewayProtocol(AppProtocol):
     def _start(self, route: Route, ticket: Ticket, body: bytes) -> None:
         """Hand a request to the gateway; one that goes on from a stored answer once that is read."""
         surface = recalling(route.surface)
+        if surface is not None and self.gateway.backgrounds and route.kind == CHAT and surface.backgrounded(body):
+            self._hand_body(ticket, body)
+            return
         if surface is not None and (previous := surface.continues(body)):
             # Until then it is this connection's, which may end.
             self._ticket, self._recalling = ticket, True

@@ -18,6 +18,10 @@ class RecallingSurface(Surface, Protocol):
         """The id of the answer that a request goes on from; empty where there is none, or where that has been read."""
         ...
 
+    def backgrounded(self, body: bytes) -> bool:
+        """Whether the client does not wait for the answer of a request."""
+        ...
+
     def after(self, earlier: Sequence[Raw]) -> Surface:
         """The surface for the request, once the items of that answer, and of those before it, have been read."""
         ...

@@ -12,9 +12,11 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
+from sublet.gateway.refusals import ResponseCanceledError
 from sublet.gateway.requests.call import CHOICE, OUTPUT, PROMPT, Call, Counts, Kept
 from sublet.gateway.requests.form import CHAT, COUNT, CountRequest
 from sublet.gateway.surfaces.openai import OpenAISurface
+from sublet.gateway.surfaces.reading import unsupported
 from sublet.gateway.surfaces.responses_request import Asked, request_of
 from sublet.gateway.surfaces.surface import CommonSurface, Identity
 from sublet.gateway.upstream.openai_answer import Choice, Said, ToolCall, choices_of, counted_of, message_of
@@ -42,6 +44,7 @@ _encode = msgspec.json.Encoder().encode
 
 class _Previous(msgspec.Struct):
     previous_response_id: str | None = None
+    background: bool | None = None
 
 
 _previous = msgspec.json.Decoder(_Previous).decode
@@ -53,6 +56,8 @@ class ResponsesSurface(CommonSurface):
 
     routes = {b"/v1/responses": CHAT, b"/v1/responses/input_tokens": COUNT}  # noqa: RUF012
     stream_content_type = b"text/event-stream; charset=utf-8"
+    background = False
+    """Whether it reads requests that are carried out in the background."""
 
     def __init__(self, earlier: Sequence[Raw] | None = None) -> None:
         """`earlier` are the items of the stored response that a request goes on from, and of those before it."""
@@ -68,6 +73,15 @@ class ResponsesSurface(CommonSurface):
             # Said with its reason when the request is read.
             return ""
 
+    def backgrounded(self, body: bytes) -> bool:
+        """See front.recalling.RecallingSurface."""
+        if b"background" not in body:
+            return False
+        try:
+            return bool(_previous(body).background)
+        except (msgspec.MsgspecError, RecursionError):
+            return False
+
     def after(self, earlier: Sequence[Raw]) -> ResponsesSurface:
         """See front.recalling.RecallingSurface."""
         return ResponsesSurface(earlier)
@@ -75,6 +89,8 @@ class ResponsesSurface(CommonSurface):
     def parse(self, kind: str, body: bytes) -> Call:
         earlier = self._earlier or ()
         request, asked = request_of(body, earlier)
+        if asked.background and not self.background:
+            raise unsupported("background", "the operator has turned it off; leave it out, or set it to false")
         if kind == COUNT:
             return Call.of(CountRequest(request), _FIELDS)
         call = Call.of(request, _FIELDS)
@@ -107,7 +123,7 @@ class ResponsesSurface(CommonSurface):
             arguments = (function.arguments or "") if function else ""
             items.add(_CALL, text=arguments, call_id=use.id or "", name=(function.name or "") if function else "")
         reason = choice.finish_reason
-        return _encode(_response(identity, call, items.done(complete=reason not in _INCOMPLETE), reason or "stop"))
+        return _encode(response_of(identity, call, items.done(complete=reason not in _INCOMPLETE), reason or "stop"))
 
     def refusal(self, error: SubletError) -> bytes:
         return _openai.refusal(error)
@@ -225,22 +241,23 @@ class ResponsesStream:
             out += self._start(self._items.add(_MESSAGE))
         complete = self._reason not in _INCOMPLETE
         out += self._close(complete=complete)
-        response = _response(self._identity, self._call, self._items.done(complete=complete), self._reason)
+        response = response_of(self._identity, self._call, self._items.done(complete=complete), self._reason)
         self.final = _encode(response)
         return out + self._event("response.completed" if complete else "response.incomplete", response=response)
 
     def failure(self, error: SubletError) -> bytes:
         out = b"" if self._sequence else self._begin()
         out += self._event("error", code=error.code, message=error.message, param=error.details.get("param"))
-        response = _response(self._identity, self._call, self._items.done(complete=False), "stop")
-        told = {"code": "server_error", "message": error.message}
-        return out + self._event("response.failed", response={**response, "status": "failed", "error": told})
+        response = response_of(self._identity, self._call, self._items.done(complete=False), "stop")
+        response = stopped(response, error)
+        self.final = _encode(response)
+        return out + self._event("response.failed", response=response)
 
     def keep_alive(self) -> bytes:
         return b": keep-alive\n\n"
 
     def _begin(self) -> bytes:
-        response = _response(self._identity, self._call, [], None)
+        response = response_of(self._identity, self._call, [], None)
         return self._event("response.created", response=response) + self._event(
             "response.in_progress", response=response
         )
@@ -318,8 +335,20 @@ class ResponsesStream:
 
     def _event(self, kind: str, **fields: Any) -> bytes:
         self._sequence += 1
-        told = _encode({"type": kind, **fields, "sequence_number": self._sequence - 1})
-        return b"event: %b\ndata: %b\n\n" % (kind.encode(), told)
+        return event(kind, self._sequence - 1, **fields)
+
+
+def event(kind: str, sequence: int, **fields: Any) -> bytes:
+    """An event of a stream. Its number comes last, where streams that are gone on with look for it."""
+    told = _encode({"type": kind, **fields, "sequence_number": sequence})
+    return b"event: %b\ndata: %b\n\n" % (kind.encode(), told)
+
+
+def stopped(response: dict[str, Any], error: SubletError) -> dict[str, Any]:
+    """A response that ended before its time."""
+    if error.code == ResponseCanceledError.code:
+        return {**response, "status": "cancelled", "error": None}
+    return {**response, "status": "failed", "error": {"code": "server_error", "message": error.message}}
 
 
 def _nothing_else(choice: Choice, said: Said) -> bool:
@@ -360,7 +389,7 @@ def _echo(asked: Asked) -> dict[str, Any]:
     }
 
 
-def _response(identity: Identity, call: Call, output: list[dict[str, Any]], reason: str | None) -> dict[str, Any]:
+def response_of(identity: Identity, call: Call, output: list[dict[str, Any]], reason: str | None) -> dict[str, Any]:
     """The response as it is now: in progress without a `reason`."""
     cut = _INCOMPLETE.get(reason or "")
     return {

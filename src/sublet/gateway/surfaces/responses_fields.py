@@ -48,7 +48,7 @@ FIELDS: dict[str, tuple[Field, ...]] = {
         Field("truncation", HONORED, "`disabled`; `auto` is refused"),
         Field("service_tier", HONORED, "`auto` and `default`, answered as `default`, and [`flex`](gateway.md#tiers)"),
         Field("store", HONORED, "`true` [stores](#stored-responses) the response; left out, it is `false`"),
-        Field("background", HONORED, "`false`"),
+        Field("background", HONORED, "`true` makes the response [in the background](#background)"),
         Field("max_tool_calls", IGNORED, "limits built-in tools, and there are none"),
         Field("user", IGNORED, _CALLER),
         Field("safety_identifier", IGNORED, _CALLER),

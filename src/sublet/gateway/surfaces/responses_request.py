@@ -191,7 +191,7 @@ class Asked(Struct, forbid_unknown_fields=True, kw_only=True):
     prompt_cache_key: _Word | None = None
     prompt_cache_retention: Literal["in_memory", "in-memory", "24h"] | None = None
     prompt_cache_options: dict[str, Any] | None = None
-    background: Literal[False] | None = None
+    background: bool | None = None
     previous_response_id: _Word | None = None
     # Refused by name, unless null.
     conversation: Any = None
@@ -214,6 +214,8 @@ _tool = msgspec.json.Decoder(FunctionTool)
 def request_of(body: bytes, earlier: Sequence[Raw] = ()) -> tuple[ChatRequest, Asked]:
     """A request, which goes on from the items `earlier`. Raises InvalidRequestError."""
     asked = read(_asked, body)
+    if asked.background and asked.store is False:
+        raise InvalidRequestError("store must not be false with background: the response is stored", param="store")
     if asked.conversation is not None:
         raise unsupported("conversation", "use previous_response_id, or send the earlier items in input")
     tools = tuple(_tool_of(raw, f"tools[{index}]") for index, raw in enumerate(asked.tools or ()))

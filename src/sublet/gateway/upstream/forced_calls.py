@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol, cast
 
 import msgspec
 
@@ -36,6 +36,10 @@ def with_calls(forcing: Forcing, body: bytes, identity: Identity) -> bytes:
     return _encode(tree)
 
 
+class _Keeping(Protocol):
+    final: bytes
+
+
 class ForcedStream:
     """The stream form of a surface, fed with the call that the engine's text is."""
 
@@ -46,6 +50,11 @@ class ForcedStream:
         self._forcing = forcing
         self._identity = identity
         self._readers: dict[int, CallReader] = {}
+
+    @property
+    def final(self) -> bytes:
+        """See requests.exchange.KeepingForm."""
+        return cast(_Keeping, self.form).final
 
     def event(self, payload: bytes) -> bytes:
         tree = _tree_of(payload)

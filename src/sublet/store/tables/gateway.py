@@ -139,3 +139,33 @@ batch_lines = Table(
     Column("failed", Boolean, nullable=False),
     Column("content", Text, nullable=False),
 )
+
+# Responses that are made in the background, until an hour after their end; then they are stored responses like all others.
+# `told` says that somebody may have seen some of its events.
+background_responses = Table(
+    "background_responses",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("organization_id", String(40), nullable=False),
+    Column("key_id", String(40), nullable=False),
+    Column("stream", Boolean, nullable=False),
+    Column("request", Text, nullable=False),
+    Column("body", Text, nullable=False),
+    Column("status", String(16), nullable=False),
+    Column("told", Boolean, nullable=False),
+    Column("created_at", Instant, nullable=False),
+    Column("expires_at", Instant, nullable=False),
+    Column("worker", String(40), nullable=False),
+    Column("beat", BigInteger, nullable=False),
+    Index("ix_background_responses_organization_id", "organization_id", "status"),
+    Index("ix_background_responses_status", "status", "created_at"),
+)
+
+# The events of those that are streamed, in parts.
+response_events = Table(
+    "response_events",
+    metadata,
+    Column("response_id", String(64), primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("content", Text, nullable=False),
+)
