@@ -11,7 +11,7 @@ from tests.gateway.test_bedrock import runtime, user
 from tests.gateway.test_budgets import INPUT_NANO, OUTPUT_NANO, PRICES, UNIT, Money
 from tests.gateway.test_budgets import money as money
 
-from sublet.gateway.model import METER_OUTPUT
+from sublet.gateway.model import METER_OUTPUT, ReservedShare
 from sublet.ledger.prices.book import book_from_dict
 from sublet.store import Store
 
@@ -109,3 +109,90 @@ def test_responses_tell_the_tier(gateway: Running) -> None:
 def test_other_tiers_are_refused_by_name(gateway: Running) -> None:
     answer = gateway.post(ask(service_tier="priority"))
     assert answer.status == 400 and "auto, default and flex" in answer.json["error"]["message"]
+
+
+def test_googles_sdk_asks_for_flex_and_is_told(gateway: Running) -> None:
+    for tier, told in ((None, "STANDARD"), ("standard", "STANDARD"), ("flex", "FLEX")):
+        with google(gateway) as client:
+            found = client.models.generate_content(
+                model=MODEL, contents="hi", config={"service_tier": tier} if tier else {}
+            )
+            streamed = list(
+                client.models.generate_content_stream(
+                    model=MODEL, contents="hi", config={"service_tier": tier} if tier else {}
+                )
+            )
+        for usage in (found.usage_metadata, streamed[-1].usage_metadata):
+            assert usage is not None and usage.total_token_count
+        assert raw_tier(gateway, tier) == (told.lower())
+    until(lambda: {record.tier for record in gateway.events} == {"", "flex"})
+
+
+def google(gateway: Running) -> Any:
+    from google import genai
+
+    return genai.Client(api_key=gateway.key, http_options={"base_url": gateway.url})
+
+
+def raw_tier(gateway: Running, tier: str | None) -> str:
+    body = {"contents": [{"role": "user", "parts": [{"text": "hi"}]}]} | ({"serviceTier": tier} if tier else {})
+    answer = gateway.post(body, path=f"/v1beta/models/{MODEL}:generateContent")
+    found: str = answer.json["usageMetadata"]["serviceTier"]
+    return found
+
+
+def test_reserved_slots_are_for_nobody_else_and_used_first(make_gateway: Any, engine: ScriptedEngine) -> None:
+    shares = (ReservedShare("customer 0", MODEL, 0.5),)
+    gateway: Running = make_gateway(slots=4, reserved=shares)
+    other: Running = make_gateway()
+    order = Order(engine)
+    wires = []
+
+    def ask_as(key: str, name: str, count: int) -> None:
+        wire = gateway.wire()
+        wire.send(post({"model": MODEL, "messages": [{"role": "user", "content": name}]}, key))
+        wires.append(wire)
+        until(lambda: len(order.asked) + gateway.metric("sublet_gateway_waiting") == count)
+
+    until(lambda: gateway.get("/v1/models", other.key).status == 200)
+    for number in range(4):
+        ask_as(other.key, f"other {number}", number + 1)
+    assert order.asked == ["other 0", "other 1"], "half of the slots stay free"
+    for number in range(3):
+        ask_as(gateway.key, f"own {number}", 5 + number)
+    assert order.asked == ["other 0", "other 1", "own 0", "own 1"], "its own are before those who wait"
+    order.let(7)
+    answers = [wire.answer() for wire in wires]
+    assert [answer.status for answer in answers] == [200] * 7
+    told = [answer.json.get("service_tier") for answer in answers]
+    assert told[:4] == [None] * 4 and told[4:6] == ["scale", "scale"]
+    for path, body, where, said in (
+        ("/v1/responses", {"model": MODEL, "input": "x"}, ("service_tier",), "scale"),
+        (
+            "/v1/messages",
+            {"model": MODEL, "max_tokens": 9, "messages": [{"role": "user", "content": "x"}]},
+            ("usage", "service_tier"),
+            "priority",
+        ),
+        (
+            f"/v1beta/models/{MODEL}:generateContent",
+            {"contents": [{"role": "user", "parts": [{"text": "x"}]}]},
+            ("usageMetadata", "serviceTier"),
+            "priority",
+        ),
+        (
+            f"/model/{MODEL}/converse",
+            {"messages": [{"role": "user", "content": [{"text": "x"}]}]},
+            ("serviceTier", "type"),
+            "reserved",
+        ),
+    ):
+        engine.script = instant
+        found = gateway.post(body, path=path).json
+        for name in where:
+            found = found[name]
+        assert found == said
+
+
+async def instant(answering: Answering) -> None:
+    await answering.answer(whole())

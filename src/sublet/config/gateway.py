@@ -73,6 +73,14 @@ class RouteSettings(Section):
     )
 
 
+class ReservedSettings(Section):
+    """A share of a model's slots that only one organization may use."""
+
+    organization: str = Field(min_length=1, max_length=200, description="the organization, by id or name")
+    model: str = Field(min_length=1, max_length=120, description="the model's public name")
+    share: float = Field(gt=0, le=1, description="the share of the model's slots, rounded down to whole slots")
+
+
 class Gateway(Section):
     """The model API."""
 
@@ -181,6 +189,7 @@ class Gateway(Section):
     answer_s_max: AnswerSeconds = Field(default=900.0, description="seconds that an answer may take in total")
     models: tuple[GatewayModelSettings, ...] = ()
     routes: tuple[RouteSettings, ...] = ()
+    reserved: tuple[ReservedSettings, ...] = ()
 
     @property
     def local_address(self) -> str:
@@ -195,6 +204,15 @@ class Gateway(Section):
             if names.count(name) > 1:
                 raise ValueError(f"there are two entries named {name!r}; use one entry per model")
         return models
+
+    @field_validator("reserved")
+    @classmethod
+    def _reserved_once(cls, reserved: tuple[ReservedSettings, ...]) -> tuple[ReservedSettings, ...]:
+        for model in {item.model for item in reserved}:
+            total = sum(item.share for item in reserved if item.model == model)
+            if total > 1 + 1e-9:
+                raise ValueError(f"{total:.0%} of the slots of {model!r} are reserved; reserve at most 100%")
+        return reserved
 
     @field_validator("routes")
     @classmethod

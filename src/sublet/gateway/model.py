@@ -51,6 +51,15 @@ class RouteRule:
 
 
 @dataclass(frozen=True, slots=True)
+class ReservedShare:
+    """A share (0 to 1) of a model's slots that only one organization, by id or name, may use."""
+
+    organization: str
+    model: str
+    share: float
+
+
+@dataclass(frozen=True, slots=True)
 class GatewaySettings:
     """What an operator may set for the gateway; every limit of it is per process (those of limits/ are not).
 
@@ -102,6 +111,7 @@ class GatewaySettings:
     drain_s_max: float = 30.0
     overrides: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     routes: tuple[RouteRule, ...] = ()
+    reserved: tuple[ReservedShare, ...] = ()
 
     def of_model(self, name: str) -> GatewaySettings:
         """These settings as they hold for one model."""
@@ -157,6 +167,7 @@ class KeyGrant:
     default_rate: bool = True
     default_concurrency: bool = True
     signing_secret: str = ""
+    organization_name: str = ""
 
 
 @dataclass(frozen=True, slots=True)

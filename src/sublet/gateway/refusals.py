@@ -103,7 +103,7 @@ class StorageQuotaError(LimitExceededError):
 
 
 class ResponseCanceledError(ConflictError):
-    """The response was canceled."""
+    """The response was canceled; send the request again to get another one."""
 
     code = "response_canceled"
 

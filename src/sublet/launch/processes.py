@@ -72,7 +72,7 @@ def _control(settings: Settings, fd: int | None) -> None:
 
 def _gateway(settings: Settings, fd: int | None) -> None:
     from sublet.gateway import server as gateway_server
-    from sublet.gateway.model import GatewaySettings, RouteRule, UpstreamRule
+    from sublet.gateway.model import GatewaySettings, ReservedShare, RouteRule, UpstreamRule
     from sublet.ledger.budgets.desk import HoldDesk
     from sublet.models.catalog import built_in
     from sublet.wiring.model_api import gateway_ports
@@ -92,7 +92,12 @@ def _gateway(settings: Settings, fd: int | None) -> None:
             for route in settings.gateway.routes
         ),
         # What an operator may set has the same name there.
-        **{name: value for name, value in settings.gateway if name not in ("models", "routes", "public_url")},
+        reserved=tuple(ReservedShare(item.organization, item.model, item.share) for item in settings.gateway.reserved),
+        **{
+            name: value
+            for name, value in settings.gateway
+            if name not in ("models", "routes", "reserved", "public_url")
+        },
     )
     presence = present(system.store, settings, "gateway")
     desk = HoldDesk(system.store, system.ledger.spending)

@@ -105,6 +105,7 @@ def _keys(connection: Connection, weights: Mapping[str, float], limits: Sequence
             weight=weights.get(whose, weights.get(key.organization_name, 1.0)),
             key_weight=weights.get(key.id, 1.0),
             signing_secret=key.signing_secret,
+            organization_name=key.organization_name,
         )
         covering = [limit for limit in limited.get(whose, ()) if limit.covers(whose, key.project, key.id)]
         grants[bytes.fromhex(key.sha256)] = limited_grant(grant, covering) if covering else grant

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
 from sublet.gateway.model import GatewaySettings, KeyGrant, ModelRoute, ReplicaRoute, Snapshot
@@ -9,6 +11,8 @@ from sublet.gateway.refusals import EngineBusyError, NoReplicaError, QueueFullEr
 from sublet.gateway.requests import fair
 from sublet.gateway.requests.affinity import FULLER_MAX, favorite_of
 from sublet.gateway.requests.fair import Tiers
+from sublet.gateway.requests.form import BATCH
+from sublet.gateway.requests.reserved import Reservations, held_back, within
 from sublet.gateway.upstream.engine_health import ReplicaHealth
 from sublet.values.errors import SubletError
 
@@ -82,6 +86,7 @@ class Admission:
         self._replicas: dict[str, ReplicaState] = {}
         self._queues: dict[str, ModelQueue] = {}
         self._clock = 0.0
+        self._reservations = Reservations(settings.reserved)
 
     # Keys
 
@@ -203,11 +208,13 @@ class Admission:
 
     def idle_for_batch(self, model: ModelRoute) -> bool:
         """Whether a request of a batch may take a slot: so many stay free that who comes next need not wait for it to end."""
-        free = sum(
+        return not model.replicas or self._free(model) > model.slots // SPARE_PART
+
+    def _free(self, model: ModelRoute) -> int:
+        return sum(
             route.slots - (state.in_flight if (state := self._replicas.get(route.id)) is not None else 0)
             for route in model.replicas
         )
-        return free > model.slots // SPARE_PART
 
     def may_retry(self, model: ModelRoute) -> bool:
         """Take one retry from the model's allowance: a fifth of what succeeds, so that a model that fails gets no more load."""
@@ -250,7 +257,8 @@ class Admission:
         """Give free slots to those who wait, each organization and key its share."""
         waiting = self.queue(model).waiting
         while waiting:
-            if waiting.only_batch and not self.idle_for_batch(model):
+            turn = self._turn(model, waiting)
+            if turn is None:
                 return
             try:
                 replica = self.pick(model, now)
@@ -262,10 +270,43 @@ class Admission:
                 continue
             if replica is None:
                 return
-            waiting.popleft().slot_free(replica)
+            turn().slot_free(replica)
+
+    def _turn(self, model: ModelRoute, waiting: Tiers[Waiting]) -> Callable[[], Waiting] | None:
+        """Takes from the queue whose turn it is: those within their reservation first; None where no free slot is for who waits."""
+        reserved = self._reservations.of(model)
+        if not reserved:
+            return None if waiting.only_batch and not self.idle_for_batch(model) else waiting.popleft
+        usual = waiting.usual
+        for name, slots in reserved.items():
+            if usual.waiting_of(name) and usual.running_of(name) < slots:
+                return partial(usual.pop_of, name)
+        spare = model.slots // SPARE_PART if waiting.only_batch else 0
+        return waiting.popleft if self._free(model) > held_back(reserved, waiting) + spare else None
+
+    def may_start(self, model: ModelRoute, grant: KeyGrant, tier: str) -> bool:
+        """Whether a request that comes now may take a free slot, if there is one, before those who wait."""
+        waiting = self.queue(model).waiting
+        reserved = self._reservations.of(model)
+        if not reserved:
+            return not waiting.ahead(tier) and (tier != BATCH or self.idle_for_batch(model))
+        if not tier and within(reserved, waiting, grant):
+            return not waiting.usual.waiting_of(grant.organization_id)
+        if waiting.ahead(tier):
+            return False
+        if not model.replicas:
+            # There is nothing to hold back, and maybe nothing to wait for.
+            return True
+        spare = model.slots // SPARE_PART if tier == BATCH else 0
+        return self._free(model) > held_back(reserved, waiting, "" if tier else grant.organization_id) + spare
+
+    def is_reserved(self, model: ModelRoute, grant: KeyGrant, tier: str) -> bool:
+        """Whether a request that starts now uses a slot that is reserved for its organization."""
+        return not tier and within(self._reservations.of(model), self.queue(model).waiting, grant)
 
     def adopt(self, snapshot: Snapshot) -> None:
         """Drop the state of keys, replicas and models that are gone and idle, so that nothing grows for ever."""
+        self._reservations.adopt(snapshot.keys.values())
         keys = {grant.id for grant in snapshot.keys.values()}
         for key_id in [key for key, state in self._keys.items() if key not in keys and not state.in_flight]:
             del self._keys[key_id]

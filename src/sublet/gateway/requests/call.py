@@ -64,7 +64,8 @@ class Call:
     besides. `running` says that the engine which is asked counts in every chunk. `continues`: the answer goes on from an assistant's
     turn. `tier` is form.FLEX or, for the usual one, empty. `more` is what the surface itself has to remember. `check` sets `forcing`
     where a schema has to make the model call a tool. `counts` are those of the answer under way, for surfaces that tell them.
-    `kept` is set where the answer is to be kept; `earlier_bytes` is the size of what was kept before and is a part of the prompt."""
+    `served` is how it was served, where that is not its tier: form.RESERVED. `kept` is set where the answer is to be kept;
+    `earlier_bytes` is the size of what was kept before and is a part of the prompt."""
 
     kind: str
     model: str
@@ -86,6 +87,7 @@ class Call:
     counts: Counts = NOTHING
     kept: Kept | None = None
     earlier_bytes: int = 0
+    served: str = ""
 
     def check(self, route: ModelRoute) -> None:
         """Raises InvalidRequestError where the model can't answer this as asked."""

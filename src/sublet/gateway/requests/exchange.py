@@ -23,7 +23,6 @@ from sublet.gateway.requests.call import Call
 from sublet.gateway.requests.deadlines import ASKING, CLOSING, HOLDING, OVER, QUEUED, State
 from sublet.gateway.requests.entry import Entry
 from sublet.gateway.requests.fair import Seat
-from sublet.gateway.requests.form import BATCH
 from sublet.gateway.requests.host import Host
 from sublet.gateway.requests.reply import Reply
 from sublet.gateway.surfaces.surface import Allowance, Identity, StreamForm, Surface
@@ -179,9 +178,7 @@ class Exchange:
         self._queue = admission.queue(self.model)
         # Anyone who comes now stands behind those who wait.
         replica = None
-        if not self._queue.waiting.ahead(self.call.tier) and (
-            self.call.tier != BATCH or admission.idle_for_batch(self.model)
-        ):
+        if admission.may_start(self.model, self.grant, self.call.tier):
             prefix = prefix_of(self.call) if len(self.model.replicas) > 1 else 0
             replica = admission.pick(self.model, self.started_at, prefix=prefix)
         if replica is None:
@@ -238,6 +235,8 @@ class Exchange:
         """Ask a replica, whose slot is taken."""
         self.state = ASKING
         self.last_at = self.gateway.monotonic()
+        if self.gateway.admission.is_reserved(self.model, self.grant, self.call.tier):
+            self.surface.reserved(self.call)
         self._queue.waiting.started(self)
         self.load = (
             self.body_bytes // BYTES_PER_TOKEN + (self.call.output_tokens_max or ANSWER_TOKENS) * self.call.answers

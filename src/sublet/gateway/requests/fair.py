@@ -184,6 +184,30 @@ class FairQueue(Generic[W]):
         self._level.enter(seat.organization)
         self._length += 1
 
+    def running_of(self, organization_id: str) -> int:
+        """How many slots an organization has."""
+        found = self._organizations.get(organization_id)
+        return found.running if found is not None else 0
+
+    def waiting_of(self, organization_id: str) -> int:
+        """How many requests of an organization wait."""
+        found = self._organizations.get(organization_id)
+        return found.waiting if found is not None else 0
+
+    def pop_of(self, organization_id: str) -> W:
+        """The request of an organization whose turn it is among its own; there must be one."""
+        organization = self._organizations[organization_id]
+        self._length -= 1
+        return self._taken(organization)
+
+    def _taken(self, organization: Organization) -> W:
+        seat = organization.level.first()
+        assert isinstance(seat, Seat)
+        request: W = seat.items.popleft()  # type: ignore[assignment]
+        organization.level.charge(seat)
+        self._level.charge(organization)
+        return request
+
     def appendleft(self, request: W) -> None:
         """Wait before all others: its turn came, and the replica that it got failed."""
         self._returned.appendleft(request)
@@ -198,12 +222,7 @@ class FairQueue(Generic[W]):
             return self._returned.popleft()
         organization = self._level.first()
         assert isinstance(organization, Organization)
-        seat = organization.level.first()
-        assert isinstance(seat, Seat)
-        request: W = seat.items.popleft()  # type: ignore[assignment]
-        organization.level.charge(seat)
-        self._level.charge(organization)
-        return request
+        return self._taken(organization)
 
     def discard(self, request: W) -> None:
         """It no longer waits, if it did."""

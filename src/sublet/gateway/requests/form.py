@@ -22,6 +22,8 @@ FLEX = "flex"
 """The tier that waits while anybody of the usual one waits, and has a price of its own."""
 BATCH = "batch"
 """The tier of what batches ask: it waits while anybody waits, leaves some slots free, and has a price of its own."""
+RESERVED = "reserved"
+"""How a request of the usual tier was served whose organization has reserved slots."""
 NAMED = "tool:"
 """Opens a `tool_choice` that names a tool."""
 

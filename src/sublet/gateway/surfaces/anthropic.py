@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from sublet.gateway.model import ModelRoute
-from sublet.gateway.requests.call import OUTPUT, PROMPT, Call, Counts
+from sublet.gateway.requests.call import OUTPUT, PROMPT, Call
 from sublet.gateway.requests.form import CHAT, COUNT, CountRequest
 from sublet.gateway.surfaces.anthropic_request import Thinking, count_of, messages_of
 from sublet.gateway.surfaces.reading import object_of
@@ -87,7 +87,7 @@ class AnthropicSurface(CommonSurface):
                 "content": content,
                 "stop_reason": reason,
                 "stop_sequence": sequence,
-                "usage": _usage(call.counts),
+                "usage": _usage(call),
             }
         )
 
@@ -187,7 +187,7 @@ class AnthropicStream:
             out += self._open("text", {"type": "text", "text": ""})
         out += self._close()
         reason = {"stop_reason": self._reason or "end_turn", "stop_sequence": self._sequence}
-        usage = _usage(self._call.counts)
+        usage = _usage(self._call)
         return out + _event("message_delta", delta=reason, usage=usage) + _event("message_stop")
 
     def failure(self, error: SubletError) -> bytes:
@@ -198,7 +198,7 @@ class AnthropicStream:
 
     def _begin(self) -> bytes:
         self._block = ""
-        usage = {**_usage(self._call.counts), "output_tokens": 0}
+        usage = {**_usage(self._call), "output_tokens": 0}
         message = {
             **_opening(self._identity),
             "content": [],
@@ -264,14 +264,16 @@ def _opening(identity: Identity) -> dict[str, Any]:
     }
 
 
-def _usage(counts: Counts) -> dict[str, Any]:
+def _usage(call: Call) -> dict[str, Any]:
     """Cached tokens are told apart from the others, which at Anthropic include none of them."""
+    counts = call.counts
     return {
         "input_tokens": counts.input - counts.input_cached,
         "cache_creation_input_tokens": 0,
         "cache_read_input_tokens": counts.input_cached,
         "output_tokens": counts.output,
-        "service_tier": "standard",
+        # As Anthropic calls capacity that is committed to a customer.
+        "service_tier": "priority" if call.served else "standard",
     }
 
 

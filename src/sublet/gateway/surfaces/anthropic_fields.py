@@ -39,7 +39,11 @@ FIELDS: dict[str, tuple[Field, ...]] = {
             "at most 16; `stop_reason` is `stop_sequence` if the engine reports the sequence, otherwise `end_turn`",
         ),
         Field("metadata", IGNORED, "describes the caller and has no effect on the answer, as at Anthropic"),
-        Field("service_tier", HONORED, "`auto` and `standard_only`, both answered as `standard`"),
+        Field(
+            "service_tier",
+            HONORED,
+            "`auto` and `standard_only`; the answer says `standard`, or `priority` if it used [reserved](gateway.md#tiers) slots",
+        ),
         Field("container", REFUSED),
         Field("inference_geo", REFUSED),
         Field("diagnostics", REFUSED),

@@ -335,5 +335,6 @@ def _figures(call: Call) -> dict[str, Any]:
         "cacheWriteInputTokens": 0,
     }
     latency_ms = int((time.monotonic() - call.more) * 1000) if isinstance(call.more, float) else 0
-    tier = {"serviceTier": {"type": call.tier}} if call.tier else {}
+    served = call.served or call.tier
+    tier = {"serviceTier": {"type": served}} if served else {}
     return {"usage": usage, "metrics": {"latencyMs": latency_ms}, **tier}

@@ -15,7 +15,7 @@ import msgspec
 
 from sublet.gateway.model import ModelRoute
 from sublet.gateway.refusals import InvalidRequestError
-from sublet.gateway.requests.call import CHOICE, OUTPUT, PROMPT, Call, Counts
+from sublet.gateway.requests.call import CHOICE, OUTPUT, PROMPT, Call
 from sublet.gateway.requests.form import CHAT, COUNT, EMBEDDING, CountRequest
 from sublet.gateway.surfaces.gemini_request import chat_of, count_of, embedding_of
 from sublet.gateway.surfaces.reading import object_of
@@ -99,7 +99,7 @@ class GeminiSurface(CommonSurface):
             found = [{"values": values} for values in embeddings_of(body)]
             return _encode({"embeddings": found} if call.more else {"embedding": found[0] if found else {}})
         candidates = [_candidate(call, choice) for choice in choices_of(body)]
-        return _encode({"candidates": candidates, "usageMetadata": _usage(call.counts), **_names(identity)})
+        return _encode({"candidates": candidates, "usageMetadata": _usage(call), **_names(identity)})
 
     def refusal(self, error: SubletError) -> bytes:
         return _encode({"error": _error(self.status(error), error)})
@@ -220,7 +220,7 @@ class GeminiStream:
             reason = _REASONS.get(self._reasons.get(index, "stop"), "STOP")
             content = {"parts": [{"text": ""}], "role": "model"}
             candidates.append({"content": content, "finishReason": reason, "index": index})
-        last = {"candidates": candidates, "usageMetadata": _usage(self._call.counts), **_names(self._identity)}
+        last = {"candidates": candidates, "usageMetadata": _usage(self._call), **_names(self._identity)}
         return self._told(_encode(last)) + (b"" if self._sse else b"]")
 
     def failure(self, error: SubletError) -> bytes:
@@ -303,11 +303,13 @@ def _names(identity: Identity) -> dict[str, Any]:
     return {"modelVersion": identity.model, "responseId": identity.request_id.removeprefix("req_")}
 
 
-def _usage(counts: Counts) -> dict[str, Any]:
-    found = {
+def _usage(call: Call) -> dict[str, Any]:
+    counts = call.counts
+    found: dict[str, Any] = {
         "promptTokenCount": counts.input,
         "candidatesTokenCount": counts.output,
         "totalTokenCount": counts.input + counts.output,
+        "serviceTier": call.tier or ("priority" if call.served else "standard"),
     }
     return {**found, "cachedContentTokenCount": counts.input_cached} if counts.input_cached else found
 

@@ -19,7 +19,11 @@ FIELDS: dict[str, tuple[Field, ...]] = {
             HONORED,
             "accepted without effect: there is no filter, so nothing is blocked at any threshold",
         ),
-        Field("serviceTier", HONORED, "`standard`; others are refused"),
+        Field(
+            "serviceTier",
+            HONORED,
+            "`standard` and [`flex`](gateway.md#tiers), answered in `usageMetadata.serviceTier`; others are refused",
+        ),
         Field("labels", IGNORED, "describe the caller and have no effect on the answer, as at Google"),
         Field("store", HONORED, "`false`; nothing is stored"),
         Field("cachedContent", REFUSED, "the engine's prefix cache works by itself"),

@@ -15,6 +15,7 @@ from msgspec import Meta, Raw, Struct
 
 from sublet.gateway.refusals import InvalidRequestError
 from sublet.gateway.requests.form import (
+    FLEX,
     NAMED,
     ChatRequest,
     EmbeddingRequest,
@@ -198,7 +199,9 @@ class Generate(Message):
     tool_config: ToolConfig | None = None
     generation_config: GenerationConfig | None = None
     safety_settings: list[SafetySetting] | None = None
-    service_tier: Literal["unspecified", "standard", "SERVICE_TIER_UNSPECIFIED", "STANDARD"] | None = None
+    service_tier: Literal["unspecified", "standard", "flex", "SERVICE_TIER_UNSPECIFIED", "STANDARD", "FLEX"] | None = (
+        None
+    )
     labels: dict[str, _Word] | None = None
     store: Literal[False] | None = None
     cached_content: None = None
@@ -320,6 +323,7 @@ def _chat_of(asked: Generate, config: GenerationConfig, model: str, *, stream: b
         stream=stream,
         effort=_effort_of(config.thinking_config or ThinkingConfig()),
         top_logprobs=(config.logprobs or 0) if config.response_logprobs else None,
+        tier=FLEX if (asked.service_tier or "").lower() == FLEX else "",
     )
 
 

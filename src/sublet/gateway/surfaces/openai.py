@@ -152,6 +152,11 @@ class OpenAISurface(CommonSurface):
         call.stream = bool(fields.stream)
         return call
 
+    def reserved(self, call: Call) -> None:
+        if call.kind == CHAT:
+            # As OpenAI calls capacity that is committed to a customer.
+            call.told = {**call.told, "service_tier": "scale"}
+
     def stream(self, call: Call, identity: Identity) -> OpenAIStream:
         return OpenAIStream(identity, call)
 

@@ -402,7 +402,7 @@ def response_of(identity: Identity, call: Call, output: list[dict[str, Any]], re
         "error": None,
         "incomplete_details": {"reason": cut} if cut else None,
         "background": False,
-        "service_tier": call.tier or "default",
+        "service_tier": call.tier or ("scale" if call.served else "default"),
         "store": call.kept is not None,
         "truncation": "disabled",
         **call.more,

@@ -10,6 +10,7 @@ from msgspec import Raw
 
 from sublet.gateway.model import ModelRoute
 from sublet.gateway.requests.call import Call
+from sublet.gateway.requests.form import RESERVED
 from sublet.gateway.surfaces.sigv4 import Signature
 from sublet.gateway.surfaces.stream_form import Identity as Identity
 from sublet.gateway.surfaces.stream_form import StreamForm as StreamForm
@@ -135,6 +136,10 @@ class Surface(Protocol):
         """The request in the internal form. Raises InvalidRequestError naming the field."""
         ...
 
+    def reserved(self, call: Call) -> None:
+        """The request is served from slots that are reserved for its organization: its answer says so."""
+        ...
+
     def stream(self, call: Call, identity: Identity) -> StreamForm:
         """The form of a streamed answer."""
         ...
@@ -188,6 +193,9 @@ class CommonSurface:
 
     def secret(self, headers: Headers) -> bytes:
         return secret_of(headers)
+
+    def reserved(self, call: Call) -> None:
+        call.served = RESERVED
 
     def signature(self, headers: Headers) -> Signature | None:
         return None
