@@ -23,6 +23,7 @@ from sublet.models.model import EngineMetrics, Replica
 from sublet.models.service import Models
 from sublet.store import Store
 from sublet.store.metadata import metadata
+from sublet.store.sealing import Sealing
 
 START_S_MAX = 90.0
 
@@ -86,7 +87,8 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     stop = threading.Event()
     host = threading.Thread(target=run_host, args=(HostSettings(folder), store), kwargs={"stop": stop}, daemon=True)
     host.start()
-    accounts = Accounts(store)
+    sealing = Sealing([b"k" * 32])
+    accounts = Accounts(store, lambda: sealing)
     key, secret = accounts.create_key(accounts.create_organization("customer").id)
     settings = GatewaySettings(
         data_dir=folder,
@@ -97,7 +99,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         queue_per_key_max=256,
         queue_s_max=120,
     )
-    gateway = Running(settings, store, secret, key.id).start()
+    gateway = Running(settings, store, secret, key.id, sealing=sealing).start()
     made = Served(gateway, models)
     made.ready()
     yield made

@@ -6,11 +6,14 @@ import json
 from collections import Counter
 from typing import Any
 
+import boto3
 import pytest
+from botocore.config import Config
 from tests.clients.conftest import Served
 from tests.clients.test_openai_sdk import delta
 from tests.gateway.test_bedrock import runtime
 
+from sublet.accounts.model import signing_secret_of
 from sublet.models.catalog import BUILT_IN
 
 pytestmark = pytest.mark.real
@@ -22,9 +25,23 @@ SCHEMA = {"type": "object", "properties": {"rainy": {"type": "boolean"}}, "requi
 TOOL: Any = {"toolSpec": {"name": "weather", "description": "The weather", "inputSchema": {"json": SCHEMA}}}
 
 
-@pytest.fixture
-def client(served: Served) -> Any:
-    return runtime(served.gateway.url, served.gateway.key)
+@pytest.fixture(params=["bearer", "signed"])
+def client(request: pytest.FixtureRequest, served: Served) -> Any:
+    if request.param == "bearer":
+        return runtime(served.gateway.url, served.gateway.key)
+    return signing(served.gateway.url, served.gateway.key, served)
+
+
+def signing(url: str, key: str, served: Served) -> Any:
+    """Amazon's SDK with the key's id and its signing secret, as it signs for Amazon."""
+    return boto3.client(
+        "bedrock-runtime",
+        endpoint_url=url,
+        region_name="eu-west-1",
+        aws_access_key_id=served.gateway.key_id,
+        aws_secret_access_key=signing_secret_of(key),
+        config=Config(retries={"total_max_attempts": 1}),
+    )
 
 
 def test_whole_and_streamed_usage_is_the_engines_to_the_token(served: Served, client: Any) -> None:

@@ -5,12 +5,17 @@ from __future__ import annotations
 import json
 import socket
 import time
+from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from tests.gateway.harness import MODEL, Answering, Running, ScriptedEngine, ask, chunk, post, timings, until
 
 from sublet.accounts.service import Accounts
+from sublet.gateway.front.connections import Connections
+from sublet.gateway.model import GatewaySettings
+from sublet.values.errors import SubletError
 
 
 def test_a_connection_serves_many_requests(gateway: Running) -> None:
@@ -262,3 +267,31 @@ def _refuses(address: tuple[str, int]) -> bool:
     except OSError:
         return True
     return False
+
+
+def test_unproved_bodies_of_the_address_that_has_the_most_give_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody who knows a key's id can't keep its owner's signed requests out."""
+    monkeypatch.setattr("sublet.gateway.front.connections.UNPROVED_BYTES_MAX", 100)
+    connections = Connections(GatewaySettings(data_dir=Path()), Counter())
+    shed: list[str] = []
+
+    class Unproved:
+        organization = ""
+        held_bytes = 0
+        connected_at = 0.0
+        idle_since = 0.0
+
+        def __init__(self, name: str, source: str) -> None:
+            self.name = name
+            self.source = source
+
+        def shed(self, error: SubletError) -> bool:
+            shed.append(self.name)
+            return True
+
+    owner, *strangers = [Unproved("owner", "10.0.0.1"), *(Unproved(f"s{n}", "10.0.0.2") for n in range(3))]
+    for one in (owner, *strangers):
+        connections.enter(one, 0.0)  # type: ignore[arg-type]
+        connections.hold(one, 40)  # type: ignore[arg-type]
+    assert shed == ["s0", "s1"]
+    assert owner.held_bytes == 40

@@ -181,15 +181,22 @@ class Connections:
             pass
 
     def _shed_unproved(self) -> None:
-        """Bodies of requests that are signed and not proved yet have a small share of their own: the oldest gives way."""
+        """Bodies of requests that are signed and not proved yet have a small share of their own. Those of the address that has the
+        most give way, the oldest first, so that nobody who knows a key's id can keep its owner's requests out."""
         error = ServerFullError(
             "the gateway holds as many unproved requests as it may; try again in 1 s", retry_after_s=1.0
         )
-        for connection in list(self._unauthenticated):
-            if self._bytes[""] <= UNPROVED_BYTES_MAX:
-                return
-            if connection.held_bytes and connection.shed(error):
-                self.release(connection)
+        holding: dict[str, list[Connection]] = {}
+        for connection in self._unauthenticated:
+            if connection.held_bytes:
+                holding.setdefault(connection.source, []).append(connection)
+        while self._bytes[""] > UNPROVED_BYTES_MAX and holding:
+            most = max(holding, key=lambda source: sum(item.held_bytes for item in holding[source]))
+            oldest = holding[most].pop(0)
+            if not holding[most]:
+                del holding[most]
+            if oldest.shed(error):
+                self.release(oldest)
 
     def release(self, connection: Holder) -> None:
         """The body is gone."""

@@ -1,13 +1,13 @@
 """background responses
 
-Revision 996303e892e8, after 0f69fca8487e. Forward only: to go back, restore the backup from before.
+Revision 996303e892e8, after 237c97efc69b. Forward only: to go back, restore the backup from before.
 """
 
 import sqlalchemy as sa
 from alembic import op
 
 revision = "996303e892e8"
-down_revision = "0f69fca8487e"
+down_revision = "237c97efc69b"
 branch_labels = None
 depends_on = None
 
