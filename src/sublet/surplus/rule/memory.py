@@ -175,12 +175,13 @@ class Hours:
         `patient` is for an owner whose work may wait an hour.
 
         `passed_s` of the present hour have passed: the shadows live through the last whole hour once a few minutes have,
-        each pool's at a moment of its own, so that not all of them are due when the hour turns. What can be known of the next
-        hour is made ready then, too. Hours that were not seen wait for one that was: their samples may still come.
+        each pool's at a moment of its own, and all of them some minutes before the hour turns, when every forecast is
+        renewed. What can be known of the next hour is made ready then, too. Hours that were not seen wait for one that was: their
+        samples may still come.
         """
         length = length_of(slots)
         late_s = LATE.total_seconds()
-        due = self.t if passed_s >= late_s + (HOUR_S - late_s) * self.phase / PHASES else self.t - 1
+        due = self.t if passed_s >= late_s + (HOUR_S - 2 * late_s) * self.phase / PHASES else self.t - 1
         with self.shared.learning:
             seller = self._patient(length) if patient else self._seller(length)
             # A promise that no record could loosen enough needs no record.
