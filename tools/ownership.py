@@ -57,8 +57,8 @@ class Ownership:
 
 
 def owner_of_module(name: str) -> str:
-    """The package that owns the tables of `store/tables/NAME.py`."""
-    return "store" if name in OWNED_BY_STORE else name
+    """The package that owns the tables of `store/tables/NAME.py`: of several modules, each begins with it and an underscore."""
+    return "store" if name in OWNED_BY_STORE else name.partition("_")[0]
 
 
 def _import_breaches(package: str, module: str) -> Iterator[str]:

@@ -53,12 +53,19 @@ def edits(service: Service) -> dict[str, Edit]:
     block = f"/v1/blocks/{service.ask('operator', 'POST', '/v1/blocks', part).json()['id']}"
     least = "min_price_per_accelerator_hour"
     limit = service.ask("operator", "POST", "/v1/limits", {"organization_id": acme, "concurrency": 5}).json()["id"]
+    terms = 'id = "p"\ncurrency = "USD"\namount = "1"\nseat_amount = "1"\n'
+    headers = {"Authorization": f"Bearer {service.keys['operator']}", "content-type": TOML}
+    assert service.client.post("/v1/pricing-plans", content=terms, headers=headers).status_code == 201
+    taken = service.ask("operator", "POST", "/v1/plan-subscriptions", {"organization_id": acme, "plan_id": "p"})
+    seats = f"/v1/plan-subscriptions/{taken.json()['id']}"
     told = f"/v1/subscriptions/{service.ask('operator', 'POST', '/v1/subscriptions', hook).json()['id']}"
     return {
         "ssh keys": (keys, "PUT", keys, [{"ssh_public_keys": [SSH_KEY]}, {"ssh_public_keys": [SSH_KEY, KEY]}]),
         "name": (name, "PUT", name, [{"name": "訓練"}, {"name": "b", "labels": [{"key": "équipe", "value": "ασ"}]}]),
         "prices": ("/v1/prices", "PUT", "/v1/prices", [BOOK, BOOK.replace("ours", "mine")]),
         "rate card": (card, "PUT", card, [OWN, OWN.replace("ours", "theirs")]),
+        "plan": (seats, "POST", f"{seats}/change", [{"seats": 1}, {"seats": 2}]),
+        "end of a plan": (seats, "POST", f"{seats}/end", [{}, {"withdraw": True}]),
         "profile": (profile, "PUT", profile, [{"legal_name": "Acme"}, {"legal_name": "Acme Inc."}]),
         "budget": (f"/v1/budgets/{made}", "PATCH", f"/v1/budgets/{made}", [{"limit": "6"}, {"limit": "7"}]),
         "limit": (f"/v1/limits/{limit}", "PUT", f"/v1/limits/{limit}", [{"concurrency": 6}, {"concurrency": 7}]),

@@ -109,6 +109,9 @@ class Prepared:
             self.ask("acme", f"/v1/volumes/{name}/snapshots", {"name": "first"})
         service.system.leases.tick()
         self.settle()
+        self.ask("operator", "/v1/pricing-plans", (TOML, plan("p1")))
+        made = self.ask("operator", "/v1/plan-subscriptions", subscribed(self.bolt, 1))
+        self.subscribed = f"/v1/plan-subscriptions/{made['id']}"
 
     def away(self, reason: str) -> dict[str, Any]:
         """Maintenance of one accelerator, far ahead."""
@@ -239,6 +242,10 @@ class Prepared:
             "models.pull": ((op, f"/v1/catalog/{MODEL}/pull", None), rate),
             "ledger.take_usage": of(op, "/v1/usage", (EVENT, self.event("e1")), (EVENT, self.event("e2"))),
             "ledger.give_credit": of(op, "/v1/credits", credit(acme, "1"), credit(acme, "2")),
+            "ledger.publish_plan": of(op, "/v1/pricing-plans", (TOML, plan("p2")), (TOML, plan("p3"))),
+            "ledger.subscribe_to_plan": of(op, "/v1/plan-subscriptions", subscribed(acme, 1), subscribed(acme, 2)),
+            "ledger.change_plan_subscription": of(op, f"{self.subscribed}/change", {"seats": 3}, {"seats": 4}),
+            "ledger.end_plan_subscription": of(op, f"{self.subscribed}/end", {}, {"withdraw": True}),
             "ledger.close_period": at(op, f"/v1/periods/{acme}/{{}}/close", ["2024-01", "2024-02"]),
             "ledger.close_all_periods": at(op, "/v1/periods/{}/close", ["2024-03", "2024-04"]),
             "ledger.rerate_period": at(op, f"/v1/periods/{acme}/{{}}/rerate", ["2024-05", "2024-06"]),
@@ -294,6 +301,14 @@ def hook(name: str) -> dict[str, Any]:
 
 def least(price: str) -> dict[str, Any]:
     return {"min_price_per_accelerator_hour": price}
+
+
+def plan(name: str) -> bytes:
+    return f'id = "{name}"\ncurrency = "USD"\namount = "20"\nseat_amount = "2"\n'.encode()
+
+
+def subscribed(organization: str, seats: int) -> dict[str, Any]:
+    return {"organization_id": organization, "plan_id": "p1", "seats": seats}
 
 
 def credit(organization: str, amount: str) -> dict[str, Any]:

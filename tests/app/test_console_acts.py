@@ -17,6 +17,8 @@ from sublet.accounts.people.model import LANGUAGES
 from sublet.console.languages import CATALOGS, NAMED, chosen, used
 from sublet.console.page import Page
 from sublet.control.plane import ControlPlane, build_api
+from sublet.ledger.plans.model import plan_from_dict
+from sublet.ledger.plans.service import Wanted
 from sublet.reporting.console_pages import console_pages
 from sublet.reporting.overview import Overviews
 from sublet.simulation.world import World
@@ -115,7 +117,12 @@ def test_a_customer_rents_logs_in_and_ends(console: Console) -> None:
     assert refused.status_code == 400 and "select the checkbox" in refused.text
     assert browser.send(path, "end", sure="yes").headers["location"] == path
     assert console.system.leases.lease(lease_id).state.value in ("ending", "ended")
-    assert "This month so far" in browser.get("/billing")
+    plan = {"id": "team", "name": "Team", "currency": "USD", "begins": "calendar", "amount": "20"}
+    console.system.ledger.plans.publish(plan_from_dict(plan, "test"))
+    owner = console.system.ledger.plans.subscribe(console.system.accounts.organization("acme").id, Wanted("team"))
+    text = browser.get("/billing")
+    assert "This month so far" in text
+    assert "Your plan" in text and "20.00 USD" in text and owner["period_end"][:10] in text
 
 
 def test_a_double_click_makes_one_quote_and_a_changed_form_another(console: Console) -> None:

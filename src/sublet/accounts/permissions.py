@@ -31,7 +31,7 @@ KINDS: dict[str, str] = {
     "deployments": "managed models and their deployments",
     "inference": "the model API",
     "usage": "usage events",
-    "prices": "the price book",
+    "prices": "the price book, rate cards, and plans with their subscriptions",
     "credits": "credits",
     "invoices": "invoices, payments and closed months",
     "budgets": "budgets",

@@ -985,6 +985,82 @@ class AsyncLedger:
             "ledger.publish_card", organization_id, body=body, content_type=content_type, if_match=if_match
         )
 
+    async def list_plans(self, *, limit: int | None = None, after: str | None = None) -> ledger.PlanList:
+        """`GET /v1/pricing-plans`"""
+        return await self._call("ledger.list_plans", query={"limit": limit, "after": after})
+
+    def iter_plans(self) -> AsyncIterator[ledger.Plan]:
+        """Every row of `GET /v1/pricing-plans`, page by page."""
+        return each_async(self._call, "ledger.list_plans", query={})
+
+    async def read_plan(self, plan_id: str) -> ledger.Plan:
+        """`GET /v1/pricing-plans/{plan_id}`"""
+        return await self._call("ledger.read_plan", plan_id)
+
+    async def publish_plan(self, body: bytes, content_type: str, *, idempotency_key: str | None = None) -> ledger.Plan:
+        """`POST /v1/pricing-plans`"""
+        return await self._call(
+            "ledger.publish_plan", body=body, content_type=content_type, idempotency_key=idempotency_key
+        )
+
+    async def list_plan_subscriptions(
+        self, *, organization_id: str | None = None, limit: int | None = None, after: str | None = None
+    ) -> ledger.PlanSubscriptionList:
+        """`GET /v1/plan-subscriptions`"""
+        return await self._call(
+            "ledger.list_plan_subscriptions", query={"organization_id": organization_id, "limit": limit, "after": after}
+        )
+
+    def iter_plan_subscriptions(
+        self, *, organization_id: str | None = None
+    ) -> AsyncIterator[ledger.PlanSubscriptionSummary]:
+        """Every row of `GET /v1/plan-subscriptions`, page by page."""
+        return each_async(self._call, "ledger.list_plan_subscriptions", query={"organization_id": organization_id})
+
+    async def subscribe_to_plan(
+        self, body: ledger.NewPlanSubscription | Mapping[str, Any], *, idempotency_key: str | None = None
+    ) -> ledger.PlanSubscription:
+        """`POST /v1/plan-subscriptions`"""
+        return await self._call("ledger.subscribe_to_plan", body=body, idempotency_key=idempotency_key)
+
+    async def read_plan_subscription(self, subscription_id: str) -> ledger.PlanSubscription:
+        """`GET /v1/plan-subscriptions/{subscription_id}`"""
+        return await self._call("ledger.read_plan_subscription", subscription_id)
+
+    async def change_plan_subscription(
+        self,
+        subscription_id: str,
+        body: ledger.PlanChange | Mapping[str, Any],
+        *,
+        idempotency_key: str | None = None,
+        if_match: str | None = None,
+    ) -> ledger.PlanSubscription:
+        """`POST /v1/plan-subscriptions/{subscription_id}/change`"""
+        return await self._call(
+            "ledger.change_plan_subscription",
+            subscription_id,
+            body=body,
+            idempotency_key=idempotency_key,
+            if_match=if_match,
+        )
+
+    async def end_plan_subscription(
+        self,
+        subscription_id: str,
+        body: ledger.PlanEnd | Mapping[str, Any],
+        *,
+        idempotency_key: str | None = None,
+        if_match: str | None = None,
+    ) -> ledger.PlanSubscription:
+        """`POST /v1/plan-subscriptions/{subscription_id}/end`"""
+        return await self._call(
+            "ledger.end_plan_subscription",
+            subscription_id,
+            body=body,
+            idempotency_key=idempotency_key,
+            if_match=if_match,
+        )
+
     async def publish_prices(
         self, body: bytes, content_type: str, *, if_match: str | None = None
     ) -> ledger.PricesPublished:

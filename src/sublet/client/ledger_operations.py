@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sublet.client.operation import PAGE_OF_ONE, Operation
+from sublet.client.operation import PAGE, PAGE_OF_ONE, Operation
 
 LEDGER: tuple[Operation, ...] = (
     Operation("ledger.take_usage", "POST", "/v1/usage", body="raw", answer="ledger:UsageTaken"),
@@ -14,6 +14,46 @@ LEDGER: tuple[Operation, ...] = (
         "/v1/rate-cards/{organization_id}",
         body="raw",
         answer="ledger:RateCard",
+        edits=True,
+    ),
+    Operation("ledger.list_plans", "GET", "/v1/pricing-plans", query=PAGE, answer="ledger:PlanList", items="plans"),
+    Operation("ledger.read_plan", "GET", "/v1/pricing-plans/{plan_id}", answer="ledger:Plan"),
+    Operation("ledger.publish_plan", "POST", "/v1/pricing-plans", body="raw", answer="ledger:Plan"),
+    Operation(
+        "ledger.list_plan_subscriptions",
+        "GET",
+        "/v1/plan-subscriptions",
+        query=PAGE_OF_ONE,
+        answer="ledger:PlanSubscriptionList",
+        items="subscriptions",
+    ),
+    Operation(
+        "ledger.subscribe_to_plan",
+        "POST",
+        "/v1/plan-subscriptions",
+        body="ledger:NewPlanSubscription",
+        answer="ledger:PlanSubscription",
+    ),
+    Operation(
+        "ledger.read_plan_subscription",
+        "GET",
+        "/v1/plan-subscriptions/{subscription_id}",
+        answer="ledger:PlanSubscription",
+    ),
+    Operation(
+        "ledger.change_plan_subscription",
+        "POST",
+        "/v1/plan-subscriptions/{subscription_id}/change",
+        body="ledger:PlanChange",
+        answer="ledger:PlanSubscription",
+        edits=True,
+    ),
+    Operation(
+        "ledger.end_plan_subscription",
+        "POST",
+        "/v1/plan-subscriptions/{subscription_id}/end",
+        body="ledger:PlanEnd",
+        answer="ledger:PlanSubscription",
         edits=True,
     ),
     Operation("ledger.publish_prices", "PUT", "/v1/prices", body="raw", answer="ledger:PricesPublished", edits=True),

@@ -54,6 +54,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "models": ("sublet.commands.models", "app", "Managed models: the catalog, deployments, replicas."),
     "ledger": ("sublet.commands.ledger", "app", "Usage, invoices, credits, exports, and the proof."),
     "owe": ("sublet.commands.owing", "owe", "What an organization owes now, and what the month may come to."),
+    "subscription": ("sublet.commands.subscriptions", "app", "Plans, and customers' subscriptions to them."),
     "prices": ("sublet.commands.prices", "app", "The price book: check, publish, show."),
     "webhook": ("sublet.commands.notifications", "webhook", "Webhooks: signed messages when something happens."),
     "notifications": (

@@ -33,6 +33,8 @@ LISTED: dict[str, Listed] = {
     "node": ("fleet.list_nodes", ("name", "id")),
     "class_name": ("leases.list_classes", ("name",)),
     "budget_id": ("ledger.list_budgets", ("id",)),
+    "plan_id": ("ledger.list_plans", ("id",)),
+    "plan_subscription_id": ("ledger.list_plan_subscriptions", ("id",)),
     "credit_id": ("ledger.list_credits", ("id",)),
     "invoice_id": _INVOICES,
     "invoice": _INVOICES,

@@ -19,7 +19,7 @@ _BALANCES = {
 
 
 def revenue(
-    since: Annotated[str, typer.Argument(help="First month, such as 2026-01.")],
+    since: Annotated[str, typer.Argument(help="First month, such as 2026-01; by default, the current one.")] = "",
     until: Annotated[str, typer.Argument(help="Last month; by default, the first.")] = "",
     organization: Annotated[str, typer.Option(help="Only this organization, by id or name.")] = "",
     as_json: JsonFlag = False,
@@ -27,7 +27,7 @@ def revenue(
     """Show revenue, deferred revenue, and contract balances by month and currency."""
     client = connect(LONG_S)
     query = {
-        "since": since,
+        "since": since or None,
         "until": until or None,
         "organization_id": organization_id(client, organization) if organization else None,
     }

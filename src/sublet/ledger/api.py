@@ -25,6 +25,7 @@ from sublet.ledger.invoices.taxes import Profile
 from sublet.ledger.model import IntakeResult, amount_text
 from sublet.ledger.payments.api import settling_routes
 from sublet.ledger.payments.owing import owed
+from sublet.ledger.plans.api import plan_routes
 from sublet.ledger.prices.api import card_routes
 from sublet.ledger.prices.book import BOOK_BYTES_MAX, book_from_toml, check
 from sublet.ledger.revenue.api import revenue_routes
@@ -80,6 +81,7 @@ def router(ledger: Ledger, require: Require) -> APIRouter:
         _usage_routes,
         _price_routes,
         card_routes,
+        plan_routes,
         _money_routes,
         _invoice_routes,
         _period_routes,

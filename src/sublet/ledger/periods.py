@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from calendar import monthrange
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -12,6 +14,8 @@ from sublet.values.errors import InvalidInputError
 
 _LABEL = re.compile(r"(\d{4})-(\d{2})")
 _MICROSECOND = timedelta(microseconds=1)
+MONTH, YEAR = "month", "year"
+"""The lengths of a fee's own periods."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -69,6 +73,34 @@ def month_labeled(label: str, timezone: str) -> Period:
 def following(period: Period, timezone: str) -> Period:
     """The period after `period`."""
     return month_of(period.end, timezone)
+
+
+def anchored(anchor: datetime, every: str, start: datetime, end: datetime, timezone: str) -> Iterator[Period]:
+    """The periods of a month or a year each, counted from `anchor` in local time, that overlap `[start, end)`.
+
+    A period that would begin on a day that its month lacks begins on that month's last day: from January 31 to February 28 to
+    March 31.
+    """
+    step = 12 if every == YEAR else 1
+    local = start.astimezone(ZoneInfo(timezone))
+    first = anchor.astimezone(ZoneInfo(timezone))
+    number = max(0, ((local.year - first.year) * 12 + local.month - first.month) // step - 1)
+    while True:
+        begins = _after(first, number * step)
+        if begins >= end:
+            return
+        ends = _after(first, (number + 1) * step)
+        if ends > start:
+            yield Period(begins, ends, "", timezone)
+        number += 1
+
+
+def _after(first: datetime, months: int) -> datetime:
+    """`first`, a local time, so many months later, in UTC."""
+    place = first.year * 12 + first.month - 1 + months
+    year, month = place // 12, place % 12 + 1
+    day = min(first.day, monthrange(year, month)[1])
+    return first.replace(year=year, month=month, day=day).astimezone(UTC)
 
 
 @lru_cache(maxsize=4096)

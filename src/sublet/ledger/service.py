@@ -42,6 +42,7 @@ from sublet.ledger.payments.overdue import tell_overdue
 from sublet.ledger.payments.settling import Settling
 from sublet.ledger.payments.statements import aged_receivables, statement
 from sublet.ledger.periods import Period, month_labeled, month_of
+from sublet.ledger.plans.service import PlanSales
 from sublet.ledger.prices.book import BUILT_IN, PriceBook
 from sublet.ledger.prices.booking import Books
 from sublet.ledger.prices.terms import Price
@@ -100,6 +101,8 @@ class Ledger:
         self._prover = Prover(self._parties, self._books, self._invoicing, self._wallets)
         self.publishing = Publishing(store, self._parties, self._books)
         """The price book and the rate cards of single customers."""
+        self.plans = PlanSales(store, self._parties, self.publishing)
+        """Plans, and the subscriptions to them."""
         self.lists = Lists(store, self._parties, self._wallets, self._spending)
 
     @property

@@ -49,6 +49,7 @@ PREFIXES = {
     "con": "what a credit note takes off a line",
     "wof": "write-off",
     "pln": "plan",
+    "pls": "subscription to a plan",
     "hld": "hold on credit or budget",
     "bud": "budget",
     "lim": "limit of the model API",

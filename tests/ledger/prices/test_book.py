@@ -48,7 +48,7 @@ def book(*prices: dict[str, Any], **sections: Any) -> Any:
         ({"match": {"color": "red"}}, "is not a dimension"),
         ({"from": None}, "offset"),
         ({"from": "2026-01-01T00:00:00"}, "offset"),
-        ({"until": "2026-01-01T00:00:00Z"}, "must be after from"),
+        ({"until": "2025-12-31T00:00:00Z"}, "must not be before from"),
         ({"per": 0}, "whole number"),
         ({"id": "white space"}, "letters"),
         ({"surprise": 1}, "is not a field"),

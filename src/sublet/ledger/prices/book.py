@@ -355,6 +355,8 @@ def check(book: PriceBook) -> list[Finding]:
 
 
 def _overlap(a: Price | Commitment, b: Price | Commitment) -> bool:
+    if a.valid_until == a.valid_from or b.valid_until == b.valid_from:
+        return False
     return (a.valid_until is None or b.valid_from < a.valid_until) and (
         b.valid_until is None or a.valid_from < b.valid_until
     )
@@ -387,7 +389,8 @@ def _gaps(group: Sequence[Price]) -> list[Finding]:
     found: list[Finding] = []
     series: dict[tuple[tuple[str, str], ...], list[Price]] = defaultdict(list)
     for price in group:
-        series[price.match].append(price)
+        if price.valid_until != price.valid_from:
+            series[price.match].append(price)
     for prices in series.values():
         ordered = sorted(prices, key=lambda price: price.valid_from)
         for before, after in pairwise(ordered):

@@ -97,10 +97,11 @@ class Fields:
             raise self.fail(field, f"is not a time with an offset ({error})") from error
 
     def validity(self) -> tuple[datetime, datetime | None]:
+        """From when until when. One that ends as it begins never holds: it was withdrawn before its time."""
         start, end = self.moment("from", required=True), self.moment("until", required=False)
         assert start is not None
-        if end is not None and end <= start:
-            raise self.fail("until", f"must be after from ({format_time(start)})")
+        if end is not None and end < start:
+            raise self.fail("until", f"must not be before from ({format_time(start)})")
         return start, end
 
     def content(self) -> str:

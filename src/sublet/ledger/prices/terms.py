@@ -8,6 +8,7 @@ from datetime import datetime
 from fractions import Fraction
 from typing import Any
 
+from sublet.ledger.periods import MONTH, YEAR
 from sublet.ledger.prices.fields import Fields
 from sublet.ledger.prices.forms import FORMS
 from sublet.ledger.prices.forms.form import Form, SharedBy
@@ -15,7 +16,7 @@ from sublet.ledger.prices.tariffs import Tariff
 from sublet.ledger.usage.meters import METERS, Meter, meter_named
 from sublet.values.money import NANO, POSTING_NANO_MAX
 
-_COMMON = "id organization description meter match kind currency amount per free from until term_end backdated".split()
+_COMMON = "id organization description meter match kind currency amount per free from until term_end every anchor backdated".split()
 _DISCOUNT_FIELDS = frozenset("id organization description meter product percent from until".split())
 _COMMITMENT_FIELDS = frozenset(
     "id organization description product currency minimum overage_percent fees_count from until term_end backdated".split()
@@ -65,6 +66,9 @@ class Fee:
     backdated: str = ""
     term_end: datetime | None = None
     """If set, `nano` is for the whole time up to then, each month its local days of it."""
+    every: str = ""
+    """If set, `nano` is for each MONTH or YEAR counted from `anchor`, and each calendar month is charged its part of them."""
+    anchor: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +141,11 @@ def read_price(raw: Any, where: str) -> Price | Fee:
             raise fields.fail("meter", "is missing; it is optional only for a flat price of one organization")
         nano, term = _fee_nano(fields), _term(fields)
         currency, content, backdated = fields.currency(), fields.content(), fields.backdated()
-        return Fee(identifier, organization, description, currency, nano, start, end or term, content, backdated, term)
+        fixed = (identifier, organization, description, currency, nano, start, end or term, content, backdated, term)
+        return Fee(*fixed, *_rhythm(fields, start))
+    for name in ("every", "anchor"):
+        if fields.has(name):
+            raise fields.fail(name, "is only for fees")
     if fields.has("term_end"):
         raise fields.fail("term_end", "is only for fees and commitments")
     if fields.has("backdated"):
@@ -182,6 +190,23 @@ def _term(fields: Fields) -> datetime | None:
     if term <= start or (end is not None and end > term):
         raise fields.fail("term_end", "must be after from, and until can't be after it")
     return term
+
+
+def _rhythm(fields: Fields, start: datetime) -> tuple[str, datetime | None]:
+    """The length of a fee's own periods and the moment from which they are counted; by default, the months of the calendar."""
+    if not fields.has("every"):
+        if fields.has("anchor"):
+            raise fields.fail("anchor", "requires every")
+        return "", None
+    every = fields.text("every")
+    if every not in (MONTH, YEAR):
+        raise fields.fail("every", f"{every!r} must be {MONTH} or {YEAR}")
+    if fields.has("term_end"):
+        raise fields.fail("every", "and term_end exclude each other; a term has one amount")
+    anchor = fields.moment("anchor", required=False) or start
+    if anchor > start:
+        raise fields.fail("anchor", "must not be after from")
+    return every, anchor
 
 
 def _meter(fields: Fields) -> Meter:

@@ -18,7 +18,7 @@ from sublet.ledger import store as sql
 from sublet.ledger.invoices.lines import plain
 from sublet.ledger.journal import double_entry as journal
 from sublet.ledger.model import Entry, Party, postings_of
-from sublet.ledger.periods import Period, following, month_of
+from sublet.ledger.periods import Period, anchored, following, month_of
 from sublet.ledger.prices.book import PriceBook
 from sublet.ledger.prices.fields import FROM_OPEN
 from sublet.ledger.prices.terms import Commitment, Fee
@@ -202,7 +202,7 @@ def fixed_due(
     own = [entry for entry in book.commitments_of(party.id) if entry.currency == party.currency]
     found: list[Due] = []
     for fee in fees:
-        nano = _fee_of(fee, used)
+        nano = fee_of(fee, used)
         if nano:
             found.append(Due(fee.id, fee.description, "revenue.fees", nano, fee.backdated == FROM_OPEN))
     charged = sum(due.nano for due in found)
@@ -218,14 +218,28 @@ def fixed_due(
     return found
 
 
-def _fee_of(fee: Fee, used: Period) -> int:
-    """What a fee comes to in a month. One for a term is what its days up to the end of the month come to, less those before: the
-    months of a term sum to its amount."""
+def fee_of(fee: Fee, used: Period) -> int:
+    """What a fee comes to in a month. One for a term, or for periods of its own, is what its days up to the end of the month come
+    to, less those before: the months of a term or period sum to its amount."""
+    if fee.every:
+        return _part_of_periods(fee, used)
     if fee.term_end is None:
         covered, whole = used.share(fee.valid_from, fee.valid_until)
         return fee.nano * covered // whole
     last = fee.term_end if fee.valid_until is None else fee.valid_until
     return _part_of_term(fee, min(last, used.end), used) - _part_of_term(fee, min(last, used.start), used)
+
+
+def _part_of_periods(fee: Fee, used: Period) -> int:
+    assert fee.anchor is not None
+    start = max(used.start, fee.valid_from)
+    end = used.end if fee.valid_until is None else min(used.end, fee.valid_until)
+    nano = 0
+    for period in anchored(fee.anchor, fee.every, start, end, used.timezone) if start < end else ():
+        for until, sign in ((end, 1), (start, -1)):
+            covered, whole = period.share(fee.valid_from, min(until, period.end))
+            nano += sign * (fee.nano * covered // whole)
+    return nano
 
 
 def _part_of_term(fee: Fee, until: datetime, used: Period) -> int:

@@ -15,9 +15,10 @@ def revenue_routes(routes: APIRouter, ledger: Ledger, require: Require) -> None:
     """What was earned, deferred, and not billed yet."""
 
     @routes.get("/v1/revenue", dependencies=[Depends(require("books:read"))])
-    def read_revenue(since: str, until: str = "", organization_id: str = "") -> wire.Revenue:
+    def read_revenue(since: str = "", until: str = "", organization_id: str = "") -> wire.Revenue:
         """Show revenue, deferred revenue and contract balances by month and currency, of one organization or of all. The months
-        are `since` through `until`. Without `until`, the report covers one month."""
+        are `since` through `until`. Without `until`, the report covers one month; without both, the current one in UTC."""
+        since = since or until or f"{ledger.store.clock.now():%Y-%m}"
         with ledger.store.read() as connection:
             owners = [ledger.party(connection, organization_id).id] if organization_id else None
             percent = Fraction(ledger.expected_breakage_percent)

@@ -1,0 +1,1 @@
+"""Subscriptions to plans, compiled into the rate cards of their customers."""
