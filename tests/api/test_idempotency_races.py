@@ -242,6 +242,7 @@ class Prepared:
             "models.pull": ((op, f"/v1/catalog/{MODEL}/pull", None), rate),
             "ledger.take_usage": of(op, "/v1/usage", (EVENT, self.event("e1")), (EVENT, self.event("e2"))),
             "ledger.give_credit": of(op, "/v1/credits", credit(acme, "1"), credit(acme, "2")),
+            "ledger.receive_payment": of(op, "/v1/payments", received(acme, "w1"), received(acme, "w2")),
             "ledger.publish_plan": of(op, "/v1/pricing-plans", (TOML, plan("p2")), (TOML, plan("p3"))),
             "ledger.subscribe_to_plan": of(op, "/v1/plan-subscriptions", subscribed(acme, 1), subscribed(acme, 2)),
             "ledger.change_plan_subscription": of(op, f"{self.subscribed}/change", {"seats": 3}, {"seats": 4}),
@@ -305,6 +306,10 @@ def least(price: str) -> dict[str, Any]:
 
 def plan(name: str) -> bytes:
     return f'id = "{name}"\ncurrency = "USD"\namount = "20"\nseat_amount = "2"\n'.encode()
+
+
+def received(organization: str, source: str) -> dict[str, Any]:
+    return {"organization_id": organization, "amount": "0.01", "source_id": source}
 
 
 def subscribed(organization: str, seats: int) -> dict[str, Any]:

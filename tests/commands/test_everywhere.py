@@ -175,7 +175,8 @@ def verbs(service: Service, at: dict[str, str], out: Path) -> list[tuple[str, di
         ("ledger refund acme 1 --source r --reason why --payment p", {}), ("ledger return crd_1 1 --reason why", {}),
         ("ledger net INV-1 --source n --reason why", {}), ("ledger write-off INV-1 --reason why", {}),
         ("ledger reinstate INV-1 --reason why", {}), ("ledger refunds acme", {}), (f"ledger revenue {month}", {}),
-        ("ledger revenue", {}), (f"subscription publish-plan {at['plan']}", {}), ("subscription plans", {}),
+        ("ledger revenue", {}), ("ledger receive acme 1 --source whole", {}), ("ledger payments acme", {}),
+        (f"ledger checklist {month}", {}), (f"subscription publish-plan {at['plan']}", {}), ("subscription plans", {}),
         ("subscription plan team", {}), ("subscription start acme team --final --json", {"subscribed": "id"}),
         ("subscription ls", {}), ("subscription show {subscribed}", {}),
         ("subscription change {subscribed} --add-on support=2 --coupon ONE --percent 10 --final", {}),
@@ -204,7 +205,7 @@ REFUSED = {
     "person role", "person remove",
     "volume cp", "volume snapshot", "volume restore", "volume remove-snapshot",
     "node forget", "pool release", "demand undo", "lease ssh", "ledger show", "ledger dismiss", "ledger close",
-    "ledger close-all", "ledger pay", "ledger reverse-payment", "ledger void", "ledger note", "demand prometheus",
+    "ledger close-all", "ledger checklist", "ledger pay", "ledger reverse-payment", "ledger void", "ledger note", "demand prometheus",
     "demand sacct", "block move", "block reprice", "block shrink", "block widen", "ledger rerate", "reclaim create",
     "shadow", "yield explain", "maintenance add", "maintenance cancel",
 }  # fmt: skip

@@ -111,7 +111,7 @@ def test_the_way_from_usage_to_a_proven_invoice(run: Run, tmp_path: Path) -> Non
     assert "closing 0.00 " in run("statement", "acme")
     assert run("receivables") == "nothing is owed\n"
     assert "rated to 2" in run("health")
-    for name in ("focus-1.2", "focus-1.4", "journal", "usage", "focus-commitments"):
+    for name in ("focus-1.2", "focus-1.4", "journal", "usage", "focus-commitments", "gl", "gl-xero", "gl-quickbooks"):
         run("export", name, "--out", str(tmp_path / f"{name}.csv"))
         assert (tmp_path / f"{name}.csv").read_text().count("\n") >= 1
     with pytest.raises(InvalidInputError, match=r"must end in \.csv or \.parquet"):

@@ -106,6 +106,7 @@ BOUNDED: dict[str, str] = {
     "/v1/rate-cards/{organization_id}": "one rate card, of at most 1,000 entries",
     "/v1/pricing-plans/{plan_id}": "one plan: at most 50 meters and 50 add-ons",
     "/v1/plan-subscriptions/{subscription_id}": "one subscription: at most 200 changes",
+    "/v1/periods/{label}/checklist": "the steps of closing a month",
     "/v1/revenue": "a report: one entry for each of at most 60 months and each currency",
     "/v1/ledger/health": "the 10 oldest events that wait",
     "/v1/demand/{pool_id}/forecast": "as many horizons as the request names",

@@ -1125,6 +1125,28 @@ class AsyncLedger:
         """`GET /v1/invoices/draft`"""
         return await self._call("ledger.read_draft", query={"organization_id": organization_id, "period": period})
 
+    async def list_payments(
+        self, *, organization_id: str | None = None, limit: int | None = None, after: str | None = None
+    ) -> ledger.ReceiptList:
+        """`GET /v1/payments`"""
+        return await self._call(
+            "ledger.list_payments", query={"organization_id": organization_id, "limit": limit, "after": after}
+        )
+
+    def iter_payments(self, *, organization_id: str | None = None) -> AsyncIterator[ledger.ReceiptSummary]:
+        """Every row of `GET /v1/payments`, page by page."""
+        return each_async(self._call, "ledger.list_payments", query={"organization_id": organization_id})
+
+    async def receive_payment(
+        self, body: ledger.NewReceipt | Mapping[str, Any], *, idempotency_key: str | None = None
+    ) -> ledger.Receipt:
+        """`POST /v1/payments`"""
+        return await self._call("ledger.receive_payment", body=body, idempotency_key=idempotency_key)
+
+    async def read_checklist(self, label: str) -> ledger.Checklist:
+        """`GET /v1/periods/{label}/checklist`"""
+        return await self._call("ledger.read_checklist", label)
+
     async def close_period(
         self, organization_id: str, label: str, *, idempotency_key: str | None = None
     ) -> ledger.PeriodClosed:

@@ -1097,6 +1097,28 @@ class Ledger:
         """`GET /v1/invoices/draft`"""
         return self._call("ledger.read_draft", query={"organization_id": organization_id, "period": period})
 
+    def list_payments(
+        self, *, organization_id: str | None = None, limit: int | None = None, after: str | None = None
+    ) -> ledger.ReceiptList:
+        """`GET /v1/payments`"""
+        return self._call(
+            "ledger.list_payments", query={"organization_id": organization_id, "limit": limit, "after": after}
+        )
+
+    def iter_payments(self, *, organization_id: str | None = None) -> Iterator[ledger.ReceiptSummary]:
+        """Every row of `GET /v1/payments`, page by page."""
+        return each(self._call, "ledger.list_payments", query={"organization_id": organization_id})
+
+    def receive_payment(
+        self, body: ledger.NewReceipt | Mapping[str, Any], *, idempotency_key: str | None = None
+    ) -> ledger.Receipt:
+        """`POST /v1/payments`"""
+        return self._call("ledger.receive_payment", body=body, idempotency_key=idempotency_key)
+
+    def read_checklist(self, label: str) -> ledger.Checklist:
+        """`GET /v1/periods/{label}/checklist`"""
+        return self._call("ledger.read_checklist", label)
+
     def close_period(
         self, organization_id: str, label: str, *, idempotency_key: str | None = None
     ) -> ledger.PeriodClosed:

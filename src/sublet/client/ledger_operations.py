@@ -84,6 +84,11 @@ LEDGER: tuple[Operation, ...] = (
         answer="ledger:InvoiceDraft",
     ),
     Operation(
+        "ledger.list_payments", "GET", "/v1/payments", query=PAGE_OF_ONE, answer="ledger:ReceiptList", items="payments"
+    ),
+    Operation("ledger.receive_payment", "POST", "/v1/payments", body="ledger:NewReceipt", answer="ledger:Receipt"),
+    Operation("ledger.read_checklist", "GET", "/v1/periods/{label}/checklist", answer="ledger:Checklist"),
+    Operation(
         "ledger.close_period", "POST", "/v1/periods/{organization_id}/{label}/close", answer="ledger:PeriodClosed"
     ),
     Operation("ledger.close_all_periods", "POST", "/v1/periods/{label}/close", answer="ledger:PeriodsClosed"),

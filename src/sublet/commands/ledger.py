@@ -16,7 +16,7 @@ from sublet.commands import settling
 from sublet.commands.backlog import backlog
 from sublet.commands.budgets import Organization
 from sublet.commands.invoices import Month
-from sublet.commands.revenue import revenue
+from sublet.commands.revenue import checklist, revenue
 from sublet.commands.usage_files import batches, events_in, is_json
 from sublet.output import JsonFlag, print_fields, print_json, print_rows, say, waiting
 from sublet.shown import (
@@ -37,6 +37,9 @@ app.add_typer(budget_commands.app, name="budget")
 app.command("note")(settling.note)
 app.command("notes")(settling.notes)
 app.command("reverse-payment")(settling.reverse_payment)
+app.command("receive")(settling.receive)
+app.command("payments")(settling.payments)
+app.command("checklist")(checklist)
 app.command("refund")(settling.refund)
 app.command("refunds")(settling.refunds)
 app.command("return")(settling.return_deposit)
@@ -414,7 +417,10 @@ def list_dismissed(
 
 @app.command("export")
 def export(
-    name: Annotated[str, typer.Argument(help="focus-1.2, focus-1.4, focus-commitments, journal or usage.")],
+    name: Annotated[
+        str,
+        typer.Argument(help="focus-1.2, focus-1.4, focus-commitments, gl, gl-quickbooks, gl-xero, journal or usage."),
+    ],
     out: Annotated[
         Path | None, typer.Option(help="A .csv or .parquet file; without it, CSV on standard output.")
     ] = None,

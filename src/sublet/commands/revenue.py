@@ -39,3 +39,17 @@ def revenue(
     columns: Columns = {"period": "month", "net": money("net revenue", "currency")}
     columns |= {name: money(text, "currency") for name, text in _BALANCES.items()}
     print_rows(rows, columns, "nothing was booked in these months")
+
+
+def checklist(
+    label: Annotated[str, typer.Argument(help="The month, such as 2026-01.")], as_json: JsonFlag = False
+) -> None:
+    """Show what is left to do before a month can be handed to accounting. Exit code 1 if anything is."""
+    found = connect(LONG_S).document("ledger.read_checklist", label)
+    if as_json:
+        print_json(found)
+    else:
+        rows = [step | {"state": "done" if step["done"] else "open"} for step in found["steps"]]
+        print_rows(rows, {"name": "step", "state": "state", "missing": "missing"}, "no steps")
+    if not found["ready"]:
+        raise typer.Exit(1)

@@ -155,6 +155,35 @@ def refunds(organization: Organization, as_json: JsonFlag = False) -> None:
     print_rows(found["refunds"], columns, "no refunds; `sublet ledger refund` previews one")
 
 
+def receive(
+    organization: Organization,
+    amount: Annotated[str, typer.Argument(help="Amount in the customer's currency, such as 1200.")],
+    source: Annotated[str, typer.Option(help="Unique name of the payment, such as a bank reference.")],
+    invoice: Annotated[list[str] | None, typer.Option(help="An invoice that it pays; by default, the oldest.")] = None,
+    final: Final = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Preview a payment of a customer; with --final, record it. What is more than its invoices come to becomes prepaid money."""
+    client = connect()
+    wanted = {"organization_id": organization_id(client, organization), "amount": amount, "source_id": source}
+    made = client.document("ledger.receive_payment", body=wanted | {"invoices": invoice or [], "preview": not final})
+    paid = [f"{money_text(part['amount'])} of {part['invoice']}" for part in made["invoices"]]
+    _tell(made, f"pays {', '.join(paid) or 'no invoice'}; {money_text(made['prepaid'])} prepaid", final, as_json)
+
+
+def payments(organization: Organization, as_json: JsonFlag = False) -> None:
+    """List the payments that were recorded for an organization as a whole."""
+    client = connect()
+    found = client.collected("ledger.list_payments", query={"organization_id": organization_id(client, organization)})
+    if as_json:
+        print_json(found)
+        return
+    columns: Columns = {"source_id": "source", "amount": money("amount"), "prepaid": money("prepaid of it")}
+    columns |= {"invoices": "invoices", "received_at": time("received")}
+    rows = [row | {"invoices": ", ".join(row["invoices"])} for row in found["payments"]]
+    print_rows(rows, columns, "no payments; `sublet ledger receive` previews one")
+
+
 def write_off(
     invoice_id: Annotated[str, typer.Argument(help="Id or number, as shown by `sublet ledger invoices`.")],
     reason: Reason,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -137,6 +137,11 @@ class Billing(Section):
     )
     expected_breakage_percent: Decimal | None = Field(
         default=None, ge=0, lt=100, description="share of prepaid money that is expected to expire unused, in percent"
+    )
+    chart_of_accounts: dict[str, Annotated[str, Field(min_length=1, max_length=100)]] = Field(
+        default_factory=dict,
+        max_length=40,
+        description='your own code or name of each account, for exports of the general ledger, such as receivable = "1400"',
     )
 
     @model_validator(mode="after")

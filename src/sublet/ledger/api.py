@@ -408,8 +408,8 @@ def _report_routes(routes: APIRouter, ledger: Ledger, require: Require) -> None:
         until: str = "",
         format: Annotated[str, Query()] = "csv",
     ) -> Response:
-        """Export `focus-1.2`, `focus-1.4`, `focus-commitments`, `journal` or `usage` as CSV (streamed) or Parquet. The
-        export covers the months from `since` through `until`."""
+        """Export `focus-1.2`, `focus-1.4`, `focus-commitments`, `gl`, `gl-quickbooks`, `gl-xero`, `journal` or `usage` as CSV
+        (streamed) or Parquet. The export covers the months from `since` through `until`."""
         if name not in EXPORTS:
             raise InvalidInputError(f"export {name!r} must be one of {', '.join(EXPORTS)}")
         wanted = "" if actor.everywhere and not organization_id else actor.whose(organization_id)
@@ -417,7 +417,7 @@ def _report_routes(routes: APIRouter, ledger: Ledger, require: Require) -> None:
             return _parquet(ledger, name, wanted, since, until)
         if format != "csv":
             raise InvalidInputError(f"format {format!r} must be csv or parquet")
-        rows = export_rows(ledger.store, ledger.books, name, wanted, since, until, ledger.issuer.name)
+        rows = export_rows(ledger.store, ledger.books, name, wanted, since, until, ledger.seller)
         disposition = {"content-disposition": f'attachment; filename="{name}.csv"'}
         return StreamingResponse(rows, media_type="text/csv; charset=utf-8", headers=disposition)
 
@@ -428,7 +428,7 @@ def _parquet(ledger: Ledger, name: str, organization_id: str, since: str, until:
     os.close(handle)
     path = Path(made)
     try:
-        write_parquet(ledger.store, ledger.books, name, organization_id, since, until, path, ledger.issuer.name)
+        write_parquet(ledger.store, ledger.books, name, organization_id, since, until, path, ledger.seller)
     except BaseException:
         path.unlink(missing_ok=True)
         raise

@@ -12,8 +12,10 @@ from sublet.ledger.invoices.details import AcceleratorsOf
 from sublet.ledger.invoices.logos import read_logo
 from sublet.ledger.invoices.parties import Issuer
 from sublet.ledger.invoices.taxes import FlatTax, Taxes, taxes_named
+from sublet.ledger.model import ACCOUNTS
 from sublet.ledger.service import Ledger
 from sublet.store import Store
+from sublet.values.errors import InvalidInputError
 
 
 def ledger_of(
@@ -30,7 +32,16 @@ def ledger_of(
         expected_breakage_percent=billing.expected_breakage_percent or Decimal(0),
         logo=read_logo(billing.issuer_logo) if billing.issuer_logo else None,
         accelerators_of=accelerators_of,
+        chart=_chart_of(billing),
     )
+
+
+def _chart_of(billing: Billing) -> dict[str, str]:
+    """The operator's codes of accounts. Raises InvalidInputError for an account that the ledger does not have."""
+    unknown = sorted(set(billing.chart_of_accounts) - set(ACCOUNTS))
+    if unknown:
+        raise InvalidInputError(f"billing.chart_of_accounts has {unknown[0]!r}; use {', '.join(ACCOUNTS)}")
+    return dict(billing.chart_of_accounts)
 
 
 def taxes_of(billing: Billing) -> Taxes:

@@ -12,6 +12,7 @@ from sublet.ledger.credits.crediting import Credit
 from sublet.ledger.credits.wallets import Wallets
 from sublet.ledger.invoices.invoicing import invoices_page, notes_page, stated
 from sublet.ledger.invoices.parties import with_all_fields
+from sublet.ledger.payments.received import receipts_page
 from sublet.ledger.payments.refunds import refunds_page
 from sublet.ledger.usage.intake import Parties
 from sublet.store import Store
@@ -50,6 +51,11 @@ class Lists:
         with self._store.read() as connection:
             self._parties.get(connection, organization_id)
             return refunds_page(connection, organization_id, wanted)
+
+    def payments(self, organization_id: str, wanted: PageRequest) -> Page[dict[str, Any]]:
+        """Payments that were recorded for a customer as a whole, newest first."""
+        with self._store.read() as connection:
+            return receipts_page(connection, self._parties.get(connection, organization_id), wanted)
 
     def budgets(self, organization_id: str, wanted: PageRequest) -> Page[BudgetState]:
         """Budgets in their current periods, oldest first."""

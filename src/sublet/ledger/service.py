@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -20,6 +20,7 @@ from sublet.ledger.budgets.model import Budget, BudgetState, HoldOutcome, HoldRe
 from sublet.ledger.budgets.spending import EXPIRE_MAX, Spending
 from sublet.ledger.credits.crediting import AT_PAYMENT, GRANTED_KINDS, Credit
 from sublet.ledger.credits.wallets import Wallets
+from sublet.ledger.exports.charges import Seller
 from sublet.ledger.invoices import closing
 from sublet.ledger.invoices.closing import Closed
 from sublet.ledger.invoices.details import AcceleratorsOf
@@ -80,10 +81,13 @@ class Ledger:
         expected_breakage_percent: Decimal = Decimal(0),
         logo: Logo | None = None,
         accelerators_of: AcceleratorsOf = lambda connection, resources: {},
+        chart: Mapping[str, str] | None = None,
     ) -> None:
         self._store = store
         self.grace = grace
         """How long after a month's end late usage is accepted before the month is invoiced."""
+        self.seller = Seller((issuer or Issuer()).name, chart or {})
+        """The issuer and its chart of accounts, for exports."""
         self.logo = logo
         """The issuer's, on PDFs."""
         self.expected_breakage_percent = expected_breakage_percent
@@ -482,8 +486,7 @@ class Ledger:
         return proof
 
     def tell_overdue(self) -> int:
-        """Record an event for each invoice that was not paid by its due date, once. Returns how many are overdue by less than
-        the reporting period (OVERDUE_TOLD_DAYS)."""
+        """Record an event for each overdue invoice, once. Returns how many are overdue by less than OVERDUE_TOLD_DAYS."""
         return tell_overdue(self._store)
 
     def proved_at(self) -> datetime | None:

@@ -20,8 +20,12 @@ from sublet.ledger.payments.wire import DepositReturn as DepositReturn
 from sublet.ledger.payments.wire import DepositReturned as DepositReturned
 from sublet.ledger.payments.wire import Netting as Netting
 from sublet.ledger.payments.wire import NewNetting as NewNetting
+from sublet.ledger.payments.wire import NewReceipt as NewReceipt
 from sublet.ledger.payments.wire import NewRefund as NewRefund
 from sublet.ledger.payments.wire import NewWriteOff as NewWriteOff
+from sublet.ledger.payments.wire import Receipt as Receipt
+from sublet.ledger.payments.wire import ReceiptList as ReceiptList
+from sublet.ledger.payments.wire import ReceiptSummary as ReceiptSummary
 from sublet.ledger.payments.wire import Refund as Refund
 from sublet.ledger.payments.wire import RefundList as RefundList
 from sublet.ledger.payments.wire import UndoneNetting as UndoneNetting
@@ -35,6 +39,7 @@ from sublet.ledger.plans.wire import PlanSubscription as PlanSubscription
 from sublet.ledger.plans.wire import PlanSubscriptionList as PlanSubscriptionList
 from sublet.ledger.plans.wire import PlanSubscriptionSummary as PlanSubscriptionSummary
 from sublet.ledger.prices.wire import RateCard as RateCard
+from sublet.ledger.proof.wire import Checklist as Checklist
 from sublet.ledger.revenue.wire import Revenue as Revenue
 from sublet.values.moments import Moment
 from sublet.values.wire import LINE, LINES, Amount, Flag, Whole, answer, body

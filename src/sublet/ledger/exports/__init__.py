@@ -14,10 +14,18 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from sublet.ledger.exports.charges import Charges, Span
+from sublet.ledger.exports.charges import NOBODY, Charges, Seller, Span
 from sublet.ledger.exports.columns import COLUMNS_1_2, COLUMNS_1_4, COMMITMENT_COLUMNS, arrow_schema
 from sublet.ledger.exports.commitments import commitment_rows
 from sublet.ledger.exports.focus import focus_rows
+from sublet.ledger.exports.general_ledger import (
+    GL_COLUMNS,
+    QUICKBOOKS_COLUMNS,
+    XERO_COLUMNS,
+    gl_rows,
+    quickbooks_rows,
+    xero_rows,
+)
 from sublet.ledger.exports.journal import JOURNAL_COLUMNS, journal_rows
 from sublet.ledger.exports.usage import USAGE_COLUMNS, usage_rows
 from sublet.ledger.prices.booking import Books
@@ -35,20 +43,29 @@ EXPORTS: dict[str, tuple[tuple[str, ...], Callable[[Charges], Rows]]] = {
     "focus-1.2": (tuple(COLUMNS_1_2), lambda charges: focus_rows(charges, "1.2")),
     "focus-1.4": (tuple(COLUMNS_1_4), lambda charges: focus_rows(charges, "1.4")),
     "focus-commitments": (tuple(COMMITMENT_COLUMNS), commitment_rows),
+    "gl": (GL_COLUMNS, gl_rows),
+    "gl-quickbooks": (QUICKBOOKS_COLUMNS, quickbooks_rows),
+    "gl-xero": (XERO_COLUMNS, xero_rows),
     "journal": (JOURNAL_COLUMNS, journal_rows),
     "usage": (USAGE_COLUMNS, usage_rows),
 }
 
 
 def export_rows(
-    store: Store, books: Books, name: str, organization_id: str = "", since: str = "", until: str = "", issuer: str = ""
+    store: Store,
+    books: Books,
+    name: str,
+    organization_id: str = "",
+    since: str = "",
+    until: str = "",
+    seller: Seller = NOBODY,
 ) -> Iterator[bytes]:
-    """The export as CSV, in parts. `since` and `until` are months like 2026-01, both inclusive, empty for no bound; `issuer`
+    """The export as CSV, in parts. `since` and `until` are months like 2026-01, both inclusive, empty for no bound; `seller`
     is who will invoice what no invoice has yet.
 
     Raises InvalidInputError for an unknown export or month.
     """
-    columns, rows = _opened(name, Charges(store, books, organization_id, Span.of(since, until), issuer))
+    columns, rows = _opened(name, Charges(store, books, organization_id, Span.of(since, until), seller))
     return csv_parts(columns, rows)
 
 
@@ -84,13 +101,20 @@ def _text(value: Any) -> str:
 
 
 def write_parquet(
-    store: Store, books: Books, name: str, organization_id: str, since: str, until: str, path: Path, issuer: str = ""
+    store: Store,
+    books: Books,
+    name: str,
+    organization_id: str,
+    since: str,
+    until: str,
+    path: Path,
+    seller: Seller = NOBODY,
 ) -> int:
     """The export as Parquet with decimal columns; how many rows. Raises InvalidInputError."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    columns, rows = _opened(name, Charges(store, books, organization_id, Span.of(since, until), issuer))
+    columns, rows = _opened(name, Charges(store, books, organization_id, Span.of(since, until), seller))
     schema = arrow_schema(name, columns)
     count = 0
     with pq.ParquetWriter(path, schema, compression="zstd") as writer:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, NamedTuple
 
@@ -90,17 +90,33 @@ _CHARGED = text(
 )
 
 
+@dataclass(frozen=True, slots=True)
+class Seller:
+    """Who will invoice what no invoice has yet, and the operator's own codes of accounts."""
+
+    name: str = ""
+    chart: Mapping[str, str] = field(default_factory=dict)
+
+
+NOBODY = Seller()
+
+
 class Charges:
     """One consistent view of what was charged to one organization (or all) in some months."""
 
-    def __init__(self, store: Store, books: Books, organization_id: str, span: Span, issuer: str = "") -> None:
+    def __init__(self, store: Store, books: Books, organization_id: str, span: Span, seller: Seller = NOBODY) -> None:
         self.store = store
-        self._issuer = issuer
+        self._issuer = seller.name
+        self._chart = seller.chart
         self._issuers: dict[str, str] = {}
         self.books = books
         self.organization_id = organization_id
         self.span = span
         self._parties: dict[str, Party] = {}
+
+    def code(self, account: str) -> str:
+        """The operator's own code or name of an account; the account's name here if it has none."""
+        return self._chart.get(account, account)
 
     def pages(self) -> Iterator[list[Charged]]:
         """Rated lines in blocks of line numbers; the blocks do not depend on the organization that is asked for."""

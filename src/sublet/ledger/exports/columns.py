@@ -47,6 +47,7 @@ _DECIMALS = {
 }
 _TIMES = ("PeriodStart", "PeriodEnd")
 _OWN_DECIMALS = {"quantity": 3, "amount": 9, "list_amount": 9, "debit": 9, "credit": 9}
+_OWN_DECIMALS |= {"*Amount": 3, "Debits": 3, "Credits": 3}
 _OWN_WHOLE = ("transaction", "reverses", "line")
 _OWN_TIMES = ("time", "booked_at")
 

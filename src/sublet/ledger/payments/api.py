@@ -1,12 +1,13 @@
 """Routes of refunds, write-offs and netting."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends
 
 from sublet.accounts.model import Actor, Require
 from sublet.ledger.invoices.wire import Invoice
 from sublet.ledger.payments import wire
+from sublet.ledger.payments.received import Received
 from sublet.ledger.payments.refunds import NewRefund
 from sublet.ledger.service import Ledger
 from sublet.store.once import Effect
@@ -26,6 +27,20 @@ def settling_routes(routes: APIRouter, ledger: Ledger, require: Require) -> None
     def list_refunds(actor: reader, page: paged, organization_id: str = "") -> wire.RefundList:
         """List the refunds of an organization, newest first."""
         return as_answer(wire.RefundList, ledger.lists.refunds(actor.whose(organization_id), page).as_dict("refunds"))
+
+    @routes.get("/v1/payments")
+    def list_payments(actor: reader, page: paged, organization_id: str = "") -> wire.ReceiptList:
+        """List the payments that were recorded for an organization as a whole, newest first."""
+        found = ledger.lists.payments(actor.whose(organization_id), page).map(_summary)
+        return as_answer(wire.ReceiptList, found.as_dict("payments"))
+
+    @routes.post("/v1/payments", status_code=201, dependencies=[invoices])
+    def receive_payment(body: wire.NewReceipt) -> wire.Receipt:
+        """Record a payment of a customer, once for each `source_id`. It pays the oldest invoices first, and what is more than they
+        come to becomes prepaid money."""
+        nano = nano_from_decimal(body.amount)
+        received = Received(body.organization_id, nano, body.source_id, tuple(body.invoices))
+        return as_answer(wire.Receipt, ledger.settling.receive(received, preview=body.preview))
 
     @routes.post("/v1/refunds", status_code=201, dependencies=[credited])
     def refund(body: wire.NewRefund) -> wire.Refund:
@@ -70,3 +85,8 @@ def settling_routes(routes: APIRouter, ledger: Ledger, require: Require) -> None
     def undo_netting(invoice_id: str, body: wire.UndoneNetting) -> wire.Netting:
         """Reverse netting. The reversal refers to the original posting."""
         return as_answer(wire.Netting, ledger.settling.undo_netting(invoice_id, body.source_id, body.reason))
+
+
+def _summary(receipt: dict[str, Any]) -> dict[str, Any]:
+    kept = {name: receipt[name] for name in ("source_id", "amount", "currency", "received_at", "prepaid")}
+    return kept | {"invoices": [part["invoice"] for part in receipt["invoices"]]}

@@ -16,6 +16,7 @@ from sublet.ledger.invoices.price_reductions import PriceReductions, Wanted
 from sublet.ledger.invoices.write_offs import recover, write_off
 from sublet.ledger.journal import double_entry as journal
 from sublet.ledger.payments.netting import net, undo
+from sublet.ledger.payments.received import Received, receive
 from sublet.ledger.payments.refunds import NewRefund, refund, return_deposit
 from sublet.ledger.usage.intake import Parties
 from sublet.store import Store
@@ -63,6 +64,15 @@ class Settling:
                 if part.next is None:
                     return found
                 page = PageRequest(after=part.next)
+
+    def receive(self, received: Received, *, preview: bool = False) -> dict[str, Any]:
+        """Record a payment of a customer: for the invoices that it names, or the oldest ones; the rest is prepaid money."""
+
+        def write(connection: Connection) -> dict[str, Any]:
+            party = self._parties.get(connection, received.organization_id)
+            return receive(connection, self._wallets, party, received, self._store.clock.now())
+
+        return self._done(write, preview=preview)
 
     def refund(self, wanted: NewRefund, *, preview: bool = False) -> dict[str, Any]:
         """Refund what is owed to a customer, to a payment or to the wallet."""

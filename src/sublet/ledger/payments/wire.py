@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import field
 from typing import Annotated, Literal
 
 from annotated_types import MaxLen, MinLen
@@ -25,6 +26,59 @@ class NewRefund:
     target: Literal["payment", "wallet"] = "payment"
     payment: Annotated[str, MaxLen(200), LINE] = ""
     preview: Flag = False
+
+
+@body
+class NewReceipt:
+    """A payment of a customer, once for each `source_id`: for `invoices`, by id or number, or else for the oldest ones. What is more
+    than they come to becomes prepaid money. With `preview`, nothing is written."""
+
+    organization_id: Annotated[str, MaxLen(40), LINE]
+    amount: Amount
+    source_id: Annotated[str, MinLen(1), MaxLen(150), LINE]
+    invoices: Annotated[list[Annotated[str, MinLen(1), MaxLen(40), LINE]], MaxLen(1_000)] = field(default_factory=list)
+    preview: Flag = False
+
+
+@answer
+class PaidPart:
+    """What a payment paid of an invoice, by its number."""
+
+    invoice: str
+    amount: str
+
+
+@answer
+class Receipt:
+    """A payment of a customer: what it paid of each invoice, and what became prepaid money."""
+
+    organization_id: str
+    source_id: str
+    amount: str
+    currency: str
+    received_at: Moment
+    invoices: list[PaidPart]
+    prepaid: str
+
+
+@answer
+class ReceiptSummary:
+    """A payment of a customer, and what of it became prepaid money."""
+
+    source_id: str
+    amount: str
+    currency: str
+    received_at: Moment
+    prepaid: str
+    invoices: list[str]
+
+
+@answer
+class ReceiptList:
+    """A page of a customer's payments, newest first."""
+
+    payments: list[ReceiptSummary]
+    next: str | None
 
 
 @body

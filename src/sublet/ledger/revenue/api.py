@@ -5,6 +5,8 @@ from fractions import Fraction
 from fastapi import APIRouter, Depends
 
 from sublet.accounts.model import Require
+from sublet.ledger.proof.checklist import checklist
+from sublet.ledger.proof.wire import Checklist
 from sublet.ledger.revenue import wire
 from sublet.ledger.revenue.periods import revenue_by_month
 from sublet.ledger.service import Ledger
@@ -13,6 +15,12 @@ from sublet.values.wire import as_answer
 
 def revenue_routes(routes: APIRouter, ledger: Ledger, require: Require) -> None:
     """What was earned, deferred, and not billed yet."""
+
+    @routes.get("/v1/periods/{label}/checklist", dependencies=[Depends(require("books:read"))])
+    def read_checklist(label: str) -> Checklist:
+        """Show what is left to do before a month can be handed to accounting."""
+        with ledger.store.read() as connection:
+            return as_answer(Checklist, checklist(connection, label, ledger.store.clock.now()))
 
     @routes.get("/v1/revenue", dependencies=[Depends(require("books:read"))])
     def read_revenue(since: str = "", until: str = "", organization_id: str = "") -> wire.Revenue:

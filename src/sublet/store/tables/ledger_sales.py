@@ -1,8 +1,8 @@
-"""What the ledger sells by plan: plans, and the subscriptions to them."""
+"""Plans, the subscriptions to them, and the payments of customers."""
 
 from __future__ import annotations
 
-from sqlalchemy import Boolean, Column, Index, Integer, String, Table
+from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, String, Table
 
 from sublet.store.metadata import metadata
 from sublet.store.types import Instant, Json
@@ -30,4 +30,15 @@ plan_subscriptions = Table(
     Column("created_at", Instant, nullable=False),
     Column("states", Json, nullable=False),
     Index(None, "organization_id", "created_at"),
+)
+
+receipts = Table(
+    "ledger_receipts",
+    metadata,
+    Column("organization_id", String(40), primary_key=True),
+    Column("source_id", String(200), primary_key=True),
+    Column("nano", BigInteger, nullable=False),
+    Column("received_at", Instant, nullable=False),
+    Column("parts", Json, nullable=False),
+    Index(None, "organization_id", "received_at"),
 )

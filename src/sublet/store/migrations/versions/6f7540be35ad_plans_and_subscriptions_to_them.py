@@ -1,13 +1,13 @@
 """plans and subscriptions to them
 
-Revision 6f7540be35ad, after f779eaa605b4. Forward only: to go back, restore the backup from before.
+Revision 6f7540be35ad, after 996303e892e8. Forward only: to go back, restore the backup from before.
 """
 
 import sqlalchemy as sa
 from alembic import op
 
 revision = "6f7540be35ad"
-down_revision = "f779eaa605b4"
+down_revision = "996303e892e8"
 branch_labels = None
 depends_on = None
 
