@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection
+from sqlalchemy import Connection, update
 from tests.api.conftest import Service
 from tests.leases.world import KEY
 
@@ -24,7 +24,7 @@ from sublet.simulation.world import World
 from sublet.store import outbox
 from sublet.store.once import IN_FLIGHT_MAX, Once, request_digest
 from sublet.store.tables.idempotency import idempotent_answers
-from sublet.store.tables.leases import unit_states
+from sublet.store.tables.leases import unit_states, volume_snapshots, volumes
 from sublet.values.clock import format_time
 from sublet.values.errors import ConflictError, LimitExceededError
 
@@ -104,10 +104,12 @@ class Prepared:
         ]
         for name in ("v1", "v2", "v3", "v4"):
             self.ask("acme", "/v1/volumes", volume(self.pool.id, name))
-        service.system.leases.tick()
+        store = service.system.store
+        store.write(lambda connection: connection.execute(update(volumes).values(state="ready")))
         for name in ("v3", "v4"):
             self.ask("acme", f"/v1/volumes/{name}/snapshots", {"name": "first"})
-        service.system.leases.tick()
+        store.write(lambda connection: connection.execute(update(volume_snapshots).values(state="ready")))
+        store.write(lambda connection: connection.execute(update(volumes).values(busy_with=None, busy_until=None)))
         self.settle()
         self.ask("operator", "/v1/pricing-plans", (TOML, plan("p1")))
         made = self.ask("operator", "/v1/plan-subscriptions", subscribed(self.bolt, 1))
