@@ -9,7 +9,7 @@ their beginning, no limits of the rule.
 Assumed, in USD per accelerator-hour: firm 1 h 1.50, firm 4 h 1.30, spot 0.70 for 3 h on average, one hour by a deadline of 24
 0.60, energy 0.08. A broken window is not paid and costs a quarter of its price. Models serve 350 to 6,000 tokens a second and
 accelerator at 0.08 to 1.50 USD per million, 1.58 to 1.89 USD an hour when full; they start in 3 minutes and drain in 2.
-`--hours 360 --pools venus,earth --seeds 1` is a short run. `--tables size` or `advice` runs another table alone.
+`--hours 360 --pools venus,earth --seeds 1` is a short run.
 """
 
 from __future__ import annotations

@@ -40,7 +40,7 @@ KINDS: dict[str, str] = {
     "books": "receivables, the state of the ledger, and dismissed corrections",
     "subscriptions": "subscriptions to events, and the log of deliveries",
     "events": "events as they happen",
-    "yield": "the best use of idle capacity, what an hour of it is worth, and statements of internal teams",
+    "yield": "the best use of idle capacity, and what an hour of it is worth",
     "desk": "earnings, and how they compare",
     "system": "the state of loops and backends",
 }
