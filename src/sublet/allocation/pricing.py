@@ -35,8 +35,8 @@ def learned(rows: Sequence[AskedHour], reference: float) -> DemandModel:
 
 
 def advised(found: Round, product: Product, offer: Offer, rows: Sequence[AskedHour]) -> Advice | None:
-    """The price for the next day; None for a product without a price. Capacity of other classes and models is worth the bid of the
-    last hours, so a class that crowds out something dearer gets a higher price."""
+    """The price for the next day; None for a product without a price. An accelerator-hour counts as costing its energy and the
+    losses expected of the class; what other products would earn with it is not counted."""
     if offer.price is None or offer.price <= 0 or product.reference <= 0:
         return None
     own = [row for row in rows if row.class_name == product.class_name]
