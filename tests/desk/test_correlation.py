@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.desk.small import head
 
 from sublet.desk.correlation import correlated_groups, score_correlation, shapley_shares
 from sublet.desk.desk import Desk, build_case
@@ -84,19 +85,7 @@ def test_a_shape_that_can_not_be_used_is_refused(act: object, words: str) -> Non
         act()
 
 
-HEAD = """
-[case]
-name = "t"
-title = "T"
-owner = "O"
-as_of = 2026-07-02
-version = "1"
-summary = "s"
-results = ["y"]
-[sources.s]
-title = "S"
-date = 2026-07-01
-"""
+HEAD = head(["y"])
 
 
 def case(correlations: str = "", formula: str = "x0 + 2 * x1 + x2 + x3") -> Desk:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.desk.small import head
 from tests.desk.spreadsheet import read_numbers, recalculate
 
 from sublet.desk.desk import Desk, build_case
@@ -18,21 +19,9 @@ from sublet.desk.lists import present_value, rate_of_return
 from sublet.desk.montecarlo import simulate
 from sublet.desk.report import workbook
 
-HEAD = """
-[case]
-name = "t"
-title = "T"
-owner = "O"
-as_of = 2026-07-02
-version = "1"
-summary = "s"
-results = []
-[sources.s]
-title = "S"
-date = 2026-07-01
-[sources.q]
-title = "Q"
-date = 2026-06-01
+HEAD = (
+    head(s="2026-07-01", q="2026-06-01")
+    + """\
 [inputs.rate]
 value = 0.08
 unit = "rate"
@@ -76,6 +65,7 @@ source = "s"
 status = "assumption"
 rows = [{ day = 2026-09-30, rent = 2.4 }, { day = 2027-03-31, rent = 2.1 }]
 """
+)
 FIRST_LINE = HEAD.count("\n") + 1
 
 

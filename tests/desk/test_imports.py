@@ -11,25 +11,14 @@ import pyarrow
 import pytest
 import xlsxwriter
 from pyarrow import parquet
+from tests.desk.small import head
 
 from sublet.desk.desk import Desk, open_case
 from sublet.desk.errors import CaseError
 
-CASE = """
-[case]
-name = "t"
-title = "T"
-owner = "O"
-as_of = 2026-07-02
-version = "1"
-summary = "s"
-results = []
-[sources.a]
-title = "A"
-date = 2026-07-01
-[sources.b]
-title = "B"
-date = 2026-06-01
+CASE = (
+    head(a="2026-07-01", b="2026-06-01")
+    + """\
 [tables.curve]
 file = "FILE"
 key = "day"
@@ -40,6 +29,7 @@ status = "assumption"
 formula = "lookup(curve.rent, '2027-12-31')"
 unit = "USD/GPU-h"
 """
+)
 HEAD = ["day", "rent", "rent source", "rent date", "capex", "status"]
 ROWS: list[list[Any]] = [
     [date(2026, 9, 30), 2.4, "b", date(2026, 5, 1), 2870.0, "external"],

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.desk.small import head
 
 from sublet.desk.desk import Desk, build_case
 from sublet.desk.documents import parse_document
@@ -19,21 +20,9 @@ from sublet.desk.review import review
 from sublet.desk.signals import posterior
 from sublet.values.errors import InvalidInputError
 
-HEAD = """
-[case]
-name = "t"
-title = "T"
-owner = "O"
-as_of = 2026-07-02
-version = "1"
-summary = "s"
-results = ["y"]
-[sources.s]
-title = "S"
-date = 2026-07-01
-[sources.old]
-title = "Old"
-date = 2020-01-01
+HEAD = (
+    head(["y"], s="2026-07-01", old="2020-01-01")
+    + """\
 [inputs.x]
 value = 2
 unit = "1"
@@ -58,6 +47,7 @@ source = "s"
 formula = "x * 3"
 unit = "1"
 """
+)
 BOARD = """
 [signals]
 claim = "a claim"

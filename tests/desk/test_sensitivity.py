@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from tests.desk.small import head
 from tests.desk.spreadsheet import read_numbers, recalculate
 from typer.testing import CliRunner
 
@@ -19,18 +20,9 @@ from sublet.desk.report.wording import Wording
 from sublet.desk.sensitivity import ends_of, grid, hangs_on, swings
 from sublet.values.errors import InvalidInputError
 
-CASE = """
-[case]
-name = "t"
-title = "T"
-owner = "O"
-as_of = 2026-07-02
-version = "1"
-summary = "s"
-results = ["profit"]
-[sources.s]
-title = "S"
-date = 2026-07-01
+CASE = (
+    head(["profit"])
+    + """\
 [inputs.power]
 value = 100
 unit = "MW"
@@ -70,6 +62,7 @@ grid = { rows = "power", row_values = [50, 100, 150], columns = "price", column_
 result = "profit"
 inputs = [{ input = "margin", low = 0, high = 32 }, { input = "cost" }]
 """
+)
 
 
 def case(text: str = CASE) -> Desk:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.desk.small import head
 from tests.desk.spreadsheet import read_numbers, recalculate
 
 from sublet.desk.calendars import Step, YearEnd, overlap_days, periods, ramped_share
@@ -20,18 +21,9 @@ from sublet.desk.report.pages_time import timeline
 from sublet.desk.report.wording import Wording
 from sublet.values.errors import InvalidInputError
 
-HEAD = """
-[case]
-name = "t"
-title = "T"
-owner = "O"
-as_of = 2026-07-02
-version = "1"
-summary = "s"
-results = []
-[sources.s]
-title = "S"
-date = 2026-07-01
+HEAD = (
+    head()
+    + """\
 [tables.curve]
 key = "day"
 columns = { rent = "USD/GPU-h" }
@@ -52,6 +44,7 @@ step = "month"
 first = 2027-07-01
 periods = 24
 """
+)
 INPUTS = {
     "power": (250, "MW"), "price": (40, "USD/W-yr"), "cost": (4, "USD/W-yr"), "tax": (0.15, "rate"), "shares": (2.5, "bn shares"),
     "deal": (731, "USD m"), "capex": (100, "USD m"), "life": (2.5, "yr"), "growth": (0.1, "rate"), "arr": (3, "USD bn"),

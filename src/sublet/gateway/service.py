@@ -166,7 +166,6 @@ class Gateway:
         """Check an admitted request, whose body is there, and start it. Raises the SubletError that refuses it; then it
         used nothing up."""
         taken: tuple[BudgetAllowance, int] | None = None
-        claim: Claim | None = None
         try:
             grant = ticket.grant
             if ticket.snapshot is not self.snapshot or grant.expires_at is not None:
@@ -184,6 +183,19 @@ class Gateway:
             if taken is not None:
                 bound_output(call, tokens[1], model)
                 exchange.serve_from(*taken)
+            self.start(exchange, grant, model, call)
+        except SubletError:
+            self.admission.refund(ticket.key_state)
+            if taken is not None:
+                taken[0].back(taken[1], None)
+            raise
+        return exchange
+
+    def start(self, exchange: Exchange, grant: KeyGrant, model: ModelRoute, call: Call) -> None:
+        """Start it within the limits that cover it, or let it wait for them. Raises the SubletError that refuses it; then it used
+        nothing of the limits up."""
+        claim: Claim | None = None
+        try:
             if grant.limits or model.limits:
                 exchange.claim = claim = self.limits.claim(grant, model, call, exchange.cleared)
             if claim is None or claim.granted:
@@ -191,13 +203,9 @@ class Gateway:
             else:
                 exchange.await_limits()
         except SubletError:
-            self.admission.refund(ticket.key_state)
-            if taken is not None:
-                taken[0].back(taken[1], None)
             if claim is not None:
                 claim.back()
             raise
-        return exchange
 
     @property
     def holds_budgets(self) -> bool:

@@ -171,7 +171,6 @@ def ask(
     """Start it under a name of its own. Raises the SubletError that refuses it; then it used nothing, and nobody is told."""
     client = _Client(listener)
     now = gateway.monotonic()
-    claim = None
     state = gateway.admission.admit(f"{grant.id}/background", now, rate=False, concurrency=False)
     try:
         call, model = gateway.checked(surface, kind, body, grant)
@@ -181,15 +180,8 @@ def ask(
         kind_of = HeldBackgroundExchange if held else BackgroundExchange
         exchange = kind_of(gateway, client, surface, call, model, grant, state, now, len(body) + call.earlier_bytes)
         exchange.reply = Reply(surface, call, name)
-        if grant.limits or model.limits:
-            exchange.claim = claim = gateway.limits.claim(grant, model, call, exchange.cleared)
-        if claim is None or claim.granted:
-            exchange.start()
-        else:
-            exchange.await_limits()
+        gateway.start(exchange, grant, model, call)
     except SubletError:
         gateway.admission.leave(state)
-        if claim is not None:
-            claim.back()
         raise
     return exchange

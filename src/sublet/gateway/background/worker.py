@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import replace
 from functools import partial
 from typing import TypeVar
@@ -19,7 +19,8 @@ from sublet.gateway.background.store import Background, LostResponseError
 from sublet.gateway.batches.model import wait_before_retry
 from sublet.gateway.batches.worker import Bill, Pace
 from sublet.gateway.model import KeyGrant
-from sublet.gateway.refusals import InvalidApiKeyError, ResponseCanceledError, StoppingError
+from sublet.gateway.off_loop import OffLoop
+from sublet.gateway.refusals import InvalidApiKeyError, ResponseCanceledError
 from sublet.gateway.requests.exchange import Exchange
 from sublet.gateway.requests.form import CHAT
 from sublet.gateway.service import Gateway
@@ -51,7 +52,7 @@ class BackgroundWorker:
         self._store = store
         self._bill = bill
         self._pace = pace
-        self._threads = ThreadPoolExecutor(THREADS, "background")
+        self._aside = OffLoop(self._store, THREADS, "background")
         self._runs: dict[str, asyncio.Task[None]] = {}
         self._seen: dict[str, tuple[str, int, float]] = {}
         self.canceled: set[str] = set()
@@ -81,7 +82,7 @@ class BackgroundWorker:
             gateway.run,
             0,
         )
-        await self._write(lambda connection: sql.add(self._store, connection, item))
+        await self._aside.write(lambda connection: sql.add(self._store, connection, item))
         self._begin(item)
         return item
 
@@ -96,11 +97,11 @@ class BackgroundWorker:
 
     async def find(self, organization_id: str, response_id: str) -> Background | None:
         """See store.one."""
-        return await self._read(lambda connection: sql.one(connection, organization_id, response_id))
+        return await self._aside.read(lambda connection: sql.one(connection, organization_id, response_id))
 
     async def cancel(self, organization_id: str, response_id: str) -> bool:
         """Have one end early; whether it has not ended before. Raises ResponseNotFoundError."""
-        item = await self._write(lambda connection: sql.cancel(connection, organization_id, response_id))
+        item = await self._aside.write(lambda connection: sql.cancel(connection, organization_id, response_id))
         if item is None or item.status == sql.OVER:
             return False
         self.canceled.add(item.id)
@@ -120,7 +121,7 @@ class BackgroundWorker:
         number = 0
         while True:
             found = await self.find(item.organization_id, item.id)
-            some = await self._read(partial(sql.parts, response_id=item.id, number=number))
+            some = await self._aside.read(partial(sql.parts, response_id=item.id, number=number))
             for at, content in some:
                 number = at + 1
                 for event in sql.events_after(content, after):
@@ -145,13 +146,13 @@ class BackgroundWorker:
 
     async def round(self) -> None:
         """Take up what nobody works on, and end what is canceled."""
-        items = await self._read(sql.active)
+        items = await self._aside.read(sql.active)
         now, run = self._gateway.monotonic(), self._gateway.run
         mine = {item.id for item in items if item.worker == run}
         self.canceled = {item.id for item in items if item.status == sql.CANCELING and item.id in mine}
         if mine and now - self._beaten_at >= BEAT_S:
             self._beaten_at = now
-            await self._write(lambda connection: sql.beat(connection, run))
+            await self._aside.write(lambda connection: sql.beat(connection, run))
         seen = {}
         for item in items:
             last = self._seen.get(item.id)
@@ -161,11 +162,11 @@ class BackgroundWorker:
         for item in items:
             if item.id in self._runs or (item.worker and now - seen[item.id][2] < self._pace.stale_s):
                 continue
-            if await self._write(partial(sql.claim, item=item, worker=run)):
+            if await self._aside.write(partial(sql.claim, item=item, worker=run)):
                 self._begin(replace(item, worker=run))
         if now - self._tidied_at >= TIDY_S:
             self._tidied_at = now
-            await self._write(lambda connection: sql.expire(connection, self._store.clock.now()))
+            await self._aside.write(lambda connection: sql.expire(connection, self._store.clock.now()))
 
     async def stop(self) -> None:
         """End what is under way, and let others go on with it."""
@@ -174,8 +175,8 @@ class BackgroundWorker:
             task.cancel()
         await asyncio.gather(*runs, return_exceptions=True)
         with contextlib.suppress(Exception):
-            await self._write(lambda connection: sql.give_up(connection, self._gateway.run))
-        self._threads.shutdown(wait=False)
+            await self._aside.write(lambda connection: sql.give_up(connection, self._gateway.run))
+        self._aside.close()
 
     def _begin(self, item: Background) -> None:
         self._runs[item.id] = asyncio.get_running_loop().create_task(self._run(item))
@@ -215,11 +216,11 @@ class BackgroundWorker:
             if end.records:
                 self._bill(connection, end.records)
 
-        return self._submit(lambda: self._store.write(write))
+        return self._aside.submit(lambda: self._store.write(write))
 
     async def write(self, write: Callable[[Connection], T]) -> T:
         """In a transaction, off the loop."""
-        return await self._write(write)
+        return await self._aside.write(write)
 
     def past(self, item: Background) -> bool:
         """Whether the time of one is over."""
@@ -227,26 +228,7 @@ class BackgroundWorker:
 
     async def next_of(self, item: Background) -> tuple[int, int]:
         """The number of the next part of its events, and of the next event."""
-        return await self._read(lambda connection: sql.next_of(connection, item.id))
-
-    def _submit(self, work: Callable[[], T]) -> Future[T]:
-        try:
-            return self._threads.submit(work)
-        except RuntimeError as error:
-            raise StoppingError(retry_after_s=1.0) from error
-
-    async def _threaded(self, work: Callable[[], T]) -> T:
-        return await asyncio.wrap_future(self._submit(work))
-
-    async def _write(self, write: Callable[[Connection], T]) -> T:
-        return await self._threaded(lambda: self._store.write(write))
-
-    async def _read(self, read: Callable[[Connection], T]) -> T:
-        def work() -> T:
-            with self._store.read() as connection:
-                return read(connection)
-
-        return await self._threaded(work)
+        return await self._aside.read(lambda connection: sql.next_of(connection, item.id))
 
 
 def identity_of(response_id: str, model: str, created_s: int) -> Identity:

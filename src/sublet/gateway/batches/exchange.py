@@ -12,7 +12,6 @@ from concurrent.futures import Future
 from typing import Protocol
 
 from sublet.gateway.front.client import Answered
-from sublet.gateway.limits.sharing import Claim
 from sublet.gateway.metering.records import closing
 from sublet.gateway.metering.shipper import usage_of
 from sublet.gateway.model import KeyGrant, Tokens, UsageRecord
@@ -133,7 +132,6 @@ def ask(gateway: Gateway, line: LineClient, surface: Surface, kind: str, grant: 
     """Start a request of a batch. Raises the SubletError that refuses it; then it used nothing, and `line` is not told."""
     client = _Client(line)
     now = gateway.monotonic()
-    claim: Claim | None = None
     # Beside the key's own count: its rate and concurrency in the settings are for what it asks itself.
     state = gateway.admission.admit(f"{grant.id}/{BATCH}", now, rate=False, concurrency=False)
     try:
@@ -144,15 +142,8 @@ def ask(gateway: Gateway, line: LineClient, surface: Surface, kind: str, grant: 
         kind_of = HeldLineExchange if grant.budgeted and gateway.holds_budgets else LineExchange
         exchange = kind_of(gateway, client, surface, call, model, grant, state, now, len(body))
         client.request_id = exchange.identity.request_id
-        if grant.limits or model.limits:
-            exchange.claim = claim = gateway.limits.claim(grant, model, call, exchange.cleared)
-        if claim is None or claim.granted:
-            exchange.start()
-        else:
-            exchange.await_limits()
+        gateway.start(exchange, grant, model, call)
     except SubletError:
         gateway.admission.leave(state)
-        if claim is not None:
-            claim.back()
         raise
     return exchange

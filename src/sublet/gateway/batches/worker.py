@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar
 
@@ -33,7 +33,7 @@ from sublet.gateway.batches.output import make_files
 from sublet.gateway.batches.store import LostBatchError
 from sublet.gateway.files.store import Files, expire_files
 from sublet.gateway.model import KeyGrant, Snapshot, Tokens, UsageRecord
-from sublet.gateway.refusals import StoppingError
+from sublet.gateway.off_loop import OffLoop
 from sublet.gateway.service import Gateway
 from sublet.store import Store
 
@@ -91,7 +91,7 @@ class BatchWorker:
         self._store: Store = files.store
         self._bill = bill
         self._pace = pace or Pace()
-        self._threads = ThreadPoolExecutor(THREADS, "batches")
+        self._aside = OffLoop(self._store, THREADS, "batches")
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._whose: dict[str, str] = {}
         self._seen: dict[str, tuple[str, int, float]] = {}
@@ -116,7 +116,7 @@ class BatchWorker:
 
     async def round(self) -> None:
         """Take up what nobody works on, and drop what somebody else does."""
-        batches = await self._read(sql.active_batches)
+        batches = await self._aside.read(sql.active_batches)
         now = self._gateway.monotonic()
         run = self._gateway.run
         self._states = {batch.id: batch.status for batch in batches if batch.worker == run}
@@ -124,7 +124,7 @@ class BatchWorker:
             self._tasks[batch_id].cancel()
         if self._states and now - self._beaten_at >= BEAT_S:
             self._beaten_at = now
-            await self._write(lambda connection: sql.beat(connection, run))
+            await self._aside.write(lambda connection: sql.beat(connection, run))
         self._seen = {batch.id: self._sight(batch, now) for batch in batches}
         busy = Counter(self._whose[name] for name in self._tasks)
         for batch in sorted(batches, key=lambda batch: (busy[batch.organization_id], batch.created_at, batch.id)):
@@ -135,7 +135,7 @@ class BatchWorker:
         if now - self._tidied_at >= TIDY_S:
             self._tidied_at = now
             present = self._store.clock.now()
-            await self._write(
+            await self._aside.write(
                 lambda connection: expire_files(connection, present) + sql.expire_batches(connection, present)
             )
 
@@ -146,8 +146,8 @@ class BatchWorker:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         with contextlib.suppress(Exception):
-            await self._write(lambda connection: sql.give_up(connection, self._gateway.run))
-        self._threads.shutdown(wait=False)
+            await self._aside.write(lambda connection: sql.give_up(connection, self._gateway.run))
+        self._aside.close()
 
     def _sight(self, batch: Batch, now: float) -> tuple[str, int, float]:
         seen = self._seen.get(batch.id)
@@ -159,7 +159,7 @@ class BatchWorker:
         run = self._gateway.run
         if batch.worker and batch.worker != run and now - self._seen[batch.id][2] < self._pace.stale_s:
             return False
-        if not await self._write(lambda connection: sql.claim(connection, batch, run)):
+        if not await self._aside.write(lambda connection: sql.claim(connection, batch, run)):
             return False
         self._whose[batch.id] = batch.organization_id
         self._states[batch.id] = batch.status
@@ -182,19 +182,19 @@ class BatchWorker:
     async def _advance(self, batch: Batch) -> None:
         """From the state that it is in to its end."""
         if batch.status == VALIDATING:
-            total, model, problems = await self._threaded(lambda: self._checked(batch))
+            total, model, problems = await self._aside.run(lambda: self._checked(batch))
             now = self._store.clock.now()
             if problems:
-                await self._write(lambda connection: sql.refuse(connection, batch, problems, now))
+                await self._aside.write(lambda connection: sql.refuse(connection, batch, problems, now))
                 return
-            await self._write(lambda connection: sql.begin(connection, batch, total, model, now))
+            await self._aside.write(lambda connection: sql.begin(connection, batch, total, model, now))
         if batch.status != FINALIZING:
             reason, words = (CANCELED, WORDS[CANCELED]) if batch.status == CANCELING else await self._answer(batch)
             if reason != COMPLETED:
-                await self._threaded(lambda: self._leave_unanswered(batch, words))
+                await self._aside.run(lambda: self._leave_unanswered(batch, words))
             now = self._store.clock.now()
-            await self._write(lambda connection: sql.finalize(connection, batch, reason, now))
-        await self._threaded(lambda: make_files(self._store, self._files.limits, batch))
+            await self._aside.write(lambda connection: sql.finalize(connection, batch, reason, now))
+        await self._aside.run(lambda: make_files(self._store, self._files.limits, batch))
 
     def _checked(self, batch: Batch) -> tuple[int, str, list[Problem]]:
         snapshot = self._gateway.snapshot
@@ -212,11 +212,11 @@ class BatchWorker:
 
     async def _answer(self, batch: Batch) -> tuple[str, tuple[str, str]]:
         """Ask every line that has no answer; how the batch ends, and what is said of lines that were not carried out."""
-        done = await self._read(lambda connection: sql.done_lines(connection, batch.id))
+        done = await self._aside.read(lambda connection: sql.done_lines(connection, batch.id))
         jobs: set[asyncio.Task[None]] = set()
         lines = lines_in(self._files.text(batch.input_file_id))
         try:
-            while some := await self._threaded(
+            while some := await self._aside.run(
                 lambda: [line for _, line in zip(range(READ_AT_ONCE), lines, strict=False)]
             ):
                 for number, text in some:
@@ -304,28 +304,9 @@ class BatchWorker:
             sql.put_line(connection, batch, number, content, outcome.tokens, failed=False)
             self._bill(connection, outcome.records)
 
-        return self._submit(lambda: self._store.write(write))
+        return self._aside.submit(lambda: self._store.write(write))
 
     async def failed(self, batch: Batch, number: int, content: str) -> None:
-        await self._write(lambda connection: sql.put_line(connection, batch, number, content, Tokens(), failed=True))
-
-    # Threads
-
-    def _submit(self, work: Callable[[], T]) -> Future[T]:
-        try:
-            return self._threads.submit(work)
-        except RuntimeError as error:
-            raise StoppingError(retry_after_s=1.0) from error
-
-    async def _threaded(self, work: Callable[[], T]) -> T:
-        return await asyncio.wrap_future(self._submit(work))
-
-    async def _write(self, write: Callable[[Connection], T]) -> T:
-        return await self._threaded(lambda: self._store.write(write))
-
-    async def _read(self, read: Callable[[Connection], T]) -> T:
-        def work() -> T:
-            with self._store.read() as connection:
-                return read(connection)
-
-        return await self._threaded(work)
+        await self._aside.write(
+            lambda connection: sql.put_line(connection, batch, number, content, Tokens(), failed=True)
+        )
