@@ -99,8 +99,16 @@ def site(tmp_path: Path) -> Site:
     return Site(tmp_path)
 
 
-def member(name: str, content: bytes = b"", kind: bytes = tarfile.REGTYPE, link: str = "", mode: int = 0o640) -> Member:
+def member(
+    name: str,
+    content: bytes = b"",
+    kind: bytes = tarfile.REGTYPE,
+    link: str = "",
+    mode: int = 0o640,
+    pax: dict[str, str] | None = None,
+) -> Member:
     told = tarfile.TarInfo(name)
+    told.pax_headers = pax or {}
     told.type, told.linkname, told.size, told.mode, told.mtime = kind, link, len(content), mode, 1_000_000
     return told, content
 
@@ -160,6 +168,10 @@ def test_what_is_there_is_kept_unless_it_is_to_be_replaced_and_then_goes_in_one_
         (packed(member("disk", kind=tarfile.BLKTYPE)), "device or a pipe"),
         (packed(member("pipe", kind=tarfile.FIFOTYPE)), "device or a pipe"),
         (packed(member("a", b"x"), member("b", b"x")), "at its top, not 2"),
+        (packed(member("d/x", kind=tarfile.SYMTYPE)), "No such file"),
+        (packed(member("d/x", kind=tarfile.SYMTYPE, link="x" * 5000)), "too long"),
+        (packed(member("d/x", kind=tarfile.SYMTYPE, link="x", pax={"linkpath": "a\0b"})), "can't be read"),
+        (packed(member("d/x", pax={"GNU.sparse.map": "1,x", "GNU.sparse.size": "9"})), "can't be read"),
         (b"no tar at all" * 100, "not a tar"),
         (TREE[:1600], "not a tar|breaks off"),
     ],

@@ -14,7 +14,7 @@ from tests.leases.world import CUSTOMER, World
 from sublet.leases.backends.base import BackendFailedError
 from sublet.leases.backends.volume import VolumeWork, WorkKind, WorkResult, WorkState
 from sublet.leases.projects import OtherProjectError
-from sublet.leases.volumes.copies import NewCopy
+from sublet.leases.volumes.copies import NewCopy, Part
 from sublet.leases.volumes.files import CopyState, Snapshot
 from sublet.leases.volumes.model import (
     StorageHour,
@@ -59,7 +59,7 @@ class Files:
         return self.volumes.copies.create("data", CUSTOMER, wanted).id
 
     def send(self, copy_id: str) -> CopyState:
-        return self.volumes.copies.append("data", copy_id, CUSTOMER, 0, CONTENT).state
+        return self.volumes.copies.append("data", copy_id, CUSTOMER, Part(0, CONTENT)).state
 
     def state(self, copy_id: str) -> CopyState:
         return self.volumes.copies.copy("data", copy_id, CUSTOMER).state
@@ -77,11 +77,11 @@ def test_a_copy_arrives_in_parts_and_no_lease_gets_the_volume_while_it_is_unpack
     world, copies = files.world, files.volumes.copies
     one = files.announce()
     assert files.announce() == one, "the same again continues it"
-    assert copies.append("data", one, CUSTOMER, 0, CONTENT[:9]).received_bytes == 9
+    assert copies.append("data", one, CUSTOMER, Part(0, CONTENT[:9])).received_bytes == 9
     assert leased(world, "data", seconds=60).volumes, "an upload alone holds nobody up"
     world.run(70)
     files.result = WorkResult(WorkState.RUNNING)
-    assert copies.append("data", one, CUSTOMER, 9, CONTENT[9:]).state is CopyState.UNPACKING
+    assert copies.append("data", one, CUSTOMER, Part(9, CONTENT[9:])).state is CopyState.UNPACKING
     world.leases.tick()
     assert files.volumes.volume("data", CUSTOMER).busy(world.clock.now()) == "copying"
     with pytest.raises(VolumeBusyError):
@@ -105,6 +105,7 @@ def test_what_broke_or_was_abandoned_is_told_and_the_volume_is_free_again(files:
     files.result = BackendFailedError("it did not answer")
     world.leases.tick()
     assert files.state(one) is CopyState.UNPACKING, "the next round tries again"
+    assert files.volumes.volume("data", CUSTOMER).busy(world.clock.now()) is None, "until then the volume is free"
     files.result = WorkResult(WorkState.FAILED, error="there already is a x in the volume at /srv/secret/x")
     world.leases.tick()
     failed = files.volumes.copies.copy("data", one, CUSTOMER)
@@ -121,6 +122,32 @@ def test_what_broke_or_was_abandoned_is_told_and_the_volume_is_free_again(files:
     assert files.volumes.volume("data", CUSTOMER).busy(world.clock.now()) is None
 
 
+def test_a_copy_that_can_never_be_unpacked_is_given_up_and_its_volume_can_be_removed(files: Files) -> None:
+    one = files.announce()
+    files.send(one)
+    files.result = BackendFailedError("the disk at /srv/secret can't be read")
+    files.world.leases.tick()
+    files.world.clock.advance(7 * 3600)
+    files.world.leases.tick()
+    failed = files.volumes.copies.copy("data", one, CUSTOMER)
+    assert failed.state is CopyState.FAILED and "/srv" not in str(failed.last_error)
+    assert files.volumes.remove("data", CUSTOMER).state == "removing"
+
+
+def test_snapshots_that_are_being_made_count_for_the_quota(files: Files) -> None:
+    """Snapshots of several volumes at once: each may come to occupy its whole volume."""
+    files.volumes.create(CUSTOMER, NewVolume("more", 300, files.world.pool.name))
+    files.world.leases.tick()
+    files.result = WorkResult(WorkState.RUNNING)
+    files.volumes.snapshots.create("more", CUSTOMER)
+    for _ in range(2):
+        files.world.leases.tick()
+    size = files.volume.size_mib
+    with pytest.raises(VolumeQuotaError):
+        files.volumes.create(CUSTOMER, NewVolume("big", 1000 - 300 - 300 - size + 1, files.world.pool.name))
+    assert files.volumes.create(CUSTOMER, NewVolume("big", 1000 - 300 - 300 - size, files.world.pool.name))
+
+
 def test_limits_paths_projects_and_other_organizations(files: Files) -> None:
     for path in ("", "/", "..", "a/../b", "a\0"):
         with pytest.raises(InvalidInputError):
@@ -135,7 +162,7 @@ def test_limits_paths_projects_and_other_organizations(files: Files) -> None:
         files.announce("p4")
     one = files.announce("p0")
     with pytest.raises(InvalidInputError, match="beyond"):
-        files.volumes.copies.append("data", one, CUSTOMER, 5, CONTENT)
+        files.volumes.copies.append("data", one, CUSTOMER, Part(5, CONTENT))
     for act in (
         lambda: files.volumes.copies.create("data", "org_other", NewCopy("x", 5, "0" * 64)),
         lambda: files.volumes.copies.copy(files.volume.id, one, "org_other"),
@@ -147,8 +174,10 @@ def test_limits_paths_projects_and_other_organizations(files: Files) -> None:
             act()
     files.volumes.create(CUSTOMER, NewVolume("reds", 16, files.world.pool.name, "red"))
     files.world.leases.tick()
+    two = files.volumes.copies.create("reds", CUSTOMER, NewCopy("x", 5, "0" * 64), "red").id
     for act in (
         lambda: files.volumes.copies.create("reds", CUSTOMER, NewCopy("x", 5, "0" * 64), "blue"),
+        lambda: files.volumes.copies.append("reds", two, CUSTOMER, Part(0, b"x"), "blue"),
         lambda: files.volumes.snapshots.create("reds", CUSTOMER, "", "blue"),
     ):
         with pytest.raises(OtherProjectError):

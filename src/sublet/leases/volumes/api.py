@@ -12,7 +12,7 @@ from starlette.concurrency import run_in_threadpool
 from sublet.accounts.answers import AnswerRoute
 from sublet.accounts.model import Actor, Require, acting_for
 from sublet.leases.volumes import wire
-from sublet.leases.volumes.copies import NewCopy
+from sublet.leases.volumes.copies import NewCopy, Part
 from sublet.leases.volumes.files import Snapshot, VolumeCopy
 from sublet.leases.volumes.model import Volume
 from sublet.leases.volumes.service import NewVolume, Volumes
@@ -97,9 +97,8 @@ def _copies(routes: APIRouter, volumes: Volumes, require: Require) -> None:
     ) -> wire.VolumeCopy:
         """Upload the part of a copy that begins at `offset`, which is its `received_bytes`. After the last part, the files are
         put into the volume, all of them or none. Sending a part again changes nothing."""
-        content = await request.body()
-        owner = _owner(actor, volume)
-        found = await run_in_threadpool(volumes.copies.append, volume, copy_id, owner, offset, content)
+        part, owner = Part(offset, await request.body()), _owner(actor, volume)
+        found = await run_in_threadpool(volumes.copies.append, volume, copy_id, owner, part, acting_for(actor))
         return as_answer(wire.VolumeCopy, found.as_dict())
 
     @routes.get("/v1/volumes/{volume}/copies/{copy_id}")

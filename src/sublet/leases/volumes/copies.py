@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 import structlog
 from sqlalchemy import Connection
@@ -32,6 +33,8 @@ from sublet.values.ids import new_id
 PER_ROUND = 20
 KEPT = timedelta(days=1)
 """How long an upload may rest, and how long what became of it is told."""
+GIVEN_UP = timedelta(hours=6)
+"""After that long a copy that arrived and can't be unpacked has failed."""
 TAR_FACTOR = 2
 """How much larger than its volume an upload may be: a tar of many small files is larger than the files."""
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -46,6 +49,13 @@ class NewCopy:
     size_bytes: int
     sha256: str
     replace: bool = False
+
+
+class Part(NamedTuple):
+    """A part of an upload, and the byte of it that the part begins at."""
+
+    offset: int
+    content: bytes
 
 
 class Copies:
@@ -96,14 +106,16 @@ class Copies:
             return self._found(connection, id_or_name, copy_id, organization_id)[1]
 
     def append(
-        self, id_or_name: str, copy_id: str, organization_id: str | None, offset: int, content: bytes
+        self, id_or_name: str, copy_id: str, organization_id: str | None, part: Part, project: str = ""
     ) -> VolumeCopy:
-        """Store the part that begins at `offset`. After the last one, the copy is unpacked. Raises NotFoundError, ConflictError,
+        """Store a part. After the last one, the copy is unpacked. Raises NotFoundError, OtherProjectError, ConflictError,
         UploadOffsetError, InvalidInputError, StorageFullError, BackendFailedError."""
+        offset, content = part
         if not 0 < len(content) <= PART_BYTES_MAX:
             raise InvalidInputError(f"a part has 1 to {PART_BYTES_MAX} bytes, not {len(content)}")
         with self._store.read() as connection:
             volume, found = self._found(connection, id_or_name, copy_id, organization_id)
+            refuse_other(f"volume {volume.name}", volume.project, project)
             keeper = self._keeper(connection, volume)
         if found.state is not CopyState.RECEIVING:
             raise ConflictError(f"copy {found.id} is {found.state}, and takes no more parts")
@@ -168,6 +180,12 @@ class Copies:
             result = keeper.work_on(work)
         except (SubletError, OSError) as error:
             _log.warning("volume_copy_failed", copy=item.id, error=str(error))
+            if now - item.changed_at > GIVEN_UP:
+                told = error.message if isinstance(error, SubletError) else str(error)
+                self._over(volume, item, backend_of, f"it could not be put into the volume: {told}")
+            else:
+                # Until the next round others may have the volume, and its owner may remove it.
+                self._end(volume.id, item.id)
             return
         if result.state is WorkState.RUNNING:
             return

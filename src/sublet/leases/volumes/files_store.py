@@ -6,9 +6,9 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, delete, func, insert, select, update
+from sqlalchemy import BigInteger, Connection, Row, Select, case, cast, delete, func, insert, select, update
 
-from sublet.leases.volumes.files import CopyState, Origin, Snapshot, VolumeCopy
+from sublet.leases.volumes.files import MIB, CopyState, Origin, Snapshot, VolumeCopy
 from sublet.leases.volumes.model import VolumeState
 from sublet.store.paging import Listing, Page, PageRequest
 from sublet.store.tables.leases import volume_copies, volume_snapshots, volumes
@@ -158,8 +158,12 @@ def remove_of_volume(connection: Connection, volume_id: str, now: datetime) -> N
 
 
 def bytes_held(connection: Connection, organization_id: str) -> int:
-    """What the snapshots occupy that an organization asked for."""
-    query = select(func.coalesce(func.sum(_KEPT.bytes), 0)).where(
+    """What the snapshots occupy that an organization asked for; one that is being made may come to occupy its whole volume."""
+    occupied = case(
+        (_KEPT.state == VolumeState.MAKING.value, cast(volumes.c.size_mib, BigInteger) * MIB), else_=_KEPT.bytes
+    )
+    query = select(func.coalesce(func.sum(occupied), 0)).join(volumes, volumes.c.id == _KEPT.volume_id)
+    query = query.where(
         _KEPT.organization_id == organization_id, _KEPT.state != _GONE, _KEPT.origin == Origin.ASKED.value
     )
     return int(connection.execute(query).scalar_one())

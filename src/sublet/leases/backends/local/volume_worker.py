@@ -6,6 +6,7 @@ line of JSON on its standard input; when that input closes, the caller is gone a
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import fcntl
@@ -19,6 +20,7 @@ import sys
 import tarfile
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -37,6 +39,20 @@ _PART_BYTES = 1 << 20
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _CLONE_NEWNS, _MS_REC, _MS_PRIVATE, _MS_RDONLY, _MS_NOSUID, _MS_NODEV = 0x20000, 16384, 1 << 18, 1, 2, 4
 _ZEROS = bytes(_PART_BYTES)
+_OF_THE_CONTENT = (
+    errno.EACCES,
+    errno.EEXIST,
+    errno.EINVAL,
+    errno.EISDIR,
+    errno.ELOOP,
+    errno.EMLINK,
+    errno.ENAMETOOLONG,
+    errno.ENOENT,
+    errno.ENOTDIR,
+    errno.ENOTEMPTY,
+    errno.EPERM,
+)
+"""What a name, a link or a mode in a tar or in the volume leads to, however often it is tried."""
 
 
 class _Output(io.RawIOBase):
@@ -139,6 +155,8 @@ def _enter(found: VolumeFiles, *, read_only: bool = False) -> int:
 def _unpack(found: VolumeFiles, order: dict[str, Any]) -> None:
     """A copy that was in place before a crash stays; one that replaces is simply done again."""
     copy = found.copy(order["subject_id"])
+    if not (copy / "upload").exists():
+        raise InvalidInputError("what was uploaded is no longer here; send it again")
     placing = os.open(copy / "placing", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     with open(copy / "upload", "rb") as upload:
         if hashlib.file_digest(upload, "sha256").hexdigest() != order["sha256"]:
@@ -149,14 +167,32 @@ def _unpack(found: VolumeFiles, order: dict[str, Any]) -> None:
         if os.read(placing, 1) and not order["replace"] and staging not in os.listdir(root):  # noqa: PTH208
             return
         volume_tree.remove_leftovers(root)
-        name = volume_tree.unpack(root, upload, staging)
+        with _final():
+            name = volume_tree.unpack(root, upload, staging)
         volume_tree.flush(root)
         os.pwrite(placing, b"y", 0)
         os.fsync(placing)
         try:
-            volume_tree.place(root, staging, name, parts, replace=order["replace"])
+            with _final():
+                volume_tree.place(root, staging, name, parts, replace=order["replace"])
         finally:
             volume_tree.remove(root, staging)
+
+
+@contextlib.contextmanager
+def _final() -> Iterator[None]:
+    """Raises InvalidInputError for what another try would not change, so that nobody waits for one."""
+    try:
+        yield
+    except ValueError as error:
+        raise InvalidInputError("the copy has a name, a link or a number that can't be read; pack it again") from error
+    except OSError as error:
+        if error.errno not in _OF_THE_CONTENT:
+            raise
+        raise InvalidInputError(
+            f"the copy can't be put into the volume: {error.strerror}; check its names and links, and the modes of the "
+            "directories on its path"
+        ) from error
 
 
 def _snapshot(found: VolumeFiles, snapshot_id: str) -> int:
