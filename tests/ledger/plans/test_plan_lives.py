@@ -38,7 +38,7 @@ PRICE = {
     "kind": "per_unit",
     "currency": "USD",
     "amount": "1",
-    "from": "2026-01-01T00:00:00Z",
+    "from": "2025-12-01T00:00:00Z",
 }
 ADD_ON = "7.77"
 TIERS = {"small": ("10", "1.50", 30), "large": ("99.99", "0.7", 900)}
