@@ -223,7 +223,7 @@ class Prepared:
             "demand.add_claim": of("team", "/v1/claims", self.claim(1), self.claim(2)),
             "volumes.create": of("acme", "/v1/volumes", volume(self.pool.id, "x"), volume(self.pool.id, "y")),
             "volumes.copy_in": of("acme", "/v1/volumes/v1/copies", sent("a"), sent("b")),
-            "volumes.snapshot": at("acme", "/v1/volumes/{}/snapshots", ["v1", "v2"], {}),
+            "volumes.snapshot": at("acme", "/v1/volumes/{}/snapshots", ["v1", "v2"], {"name": "before-the-upgrade"}),
             "volumes.restore": at("acme", "/v1/volumes/{}/snapshots/first/restore", ["v3", "v4"]),
             "images.create": of("acme", "/v1/images", image("x"), image("y")),
             "jobs.submit": of("acme", "/v1/jobs", self.job("x"), self.job("y")),
