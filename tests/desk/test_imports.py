@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import zipfile
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -142,6 +143,68 @@ def test_only_files_beside_the_case_are_read(tmp_path: Path, name: str) -> None:
     (tmp_path / "case.toml").write_text(CASE.replace("FILE", name))
     with pytest.raises(CaseError, match=r"beside the case|can't be read"):
         open_case(tmp_path / "case.toml")
+
+
+def workbook(sheet: str, styles: str = "", sheets: str = '<sheet name="S" r:id="r1"/>') -> bytes:
+    """One that no spreadsheet would write."""
+    space = 'xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main"'
+    relation = 'xmlns:r="http://schemas.openxmlformats.org/officeDocument/2006/relationships"'
+    made = io.BytesIO()
+    with zipfile.ZipFile(made, "w") as book:
+        book.writestr("xl/workbook.xml", f"<workbook {space} {relation}><sheets>{sheets}</sheets></workbook>")
+        book.writestr("xl/_rels/workbook.xml.rels", '<R><X Id="r1" Target="worksheets/s.xml"/></R>')
+        book.writestr("xl/worksheets/s.xml", f"<worksheet {space}><sheetData>{sheet}</sheetData></worksheet>")
+        if styles:
+            book.writestr("xl/styles.xml", f"<styleSheet {space}><cellXfs>{styles}</cellXfs></styleSheet>")
+    return made.getvalue()
+
+
+def damaged(raw: bytes, place: int, value: int) -> bytes:
+    """The workbook with a byte of each entry of its directory changed."""
+    head = b"PK\x01\x02"
+    found = bytearray(raw)
+    at = found.find(head)
+    while at >= 0:
+        found[at + place] = value
+        at = found.find(head, at + 4)
+    return bytes(found)
+
+
+CELL = '<row r="1"><c r="A1" s="0"><v>1e300</v></c></row>'
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        pytest.param(workbook(CELL, styles='<xf numFmtId="14"/>'), id="a date beyond the calendar"),
+        pytest.param(workbook(CELL.replace("1e300", "inf"), styles='<xf numFmtId="14"/>'), id="an infinite date"),
+        pytest.param(workbook(CELL.replace("A1", "1")), id="a cell without a column"),
+        pytest.param(workbook(CELL.replace("A1", "A" * 5000 + "1")), id="a cell far to the right"),
+        pytest.param(workbook(CELL, sheets=""), id="no sheet"),
+        pytest.param(damaged(workbook(CELL), 8, 1), id="a password"),
+        pytest.param(damaged(workbook(CELL), 10, 99), id="an unknown compression"),
+    ],
+)
+def test_a_damaged_workbook_is_refused_in_words(tmp_path: Path, raw: bytes) -> None:
+    with pytest.raises(CaseError, match="not a workbook"):
+        opened(tmp_path, "curve.xlsx", raw)
+
+
+def test_a_table_that_is_large_once_unpacked_is_refused_before_it_is(tmp_path: Path) -> None:
+    long = pyarrow.DictionaryArray.from_arrays(pyarrow.array([0] * 400), pyarrow.array(["x" * 1_000_000]))
+    rows = pyarrow.nulls(20_000, pyarrow.int64())
+    for column, words in ((long.cast(pyarrow.string()), "unpacked"), (rows, "20000 rows")):
+        made = io.BytesIO()
+        parquet.write_table(pyarrow.table({"day": column}), made)
+        assert len(made.getvalue()) < 100_000
+        with pytest.raises(CaseError, match=words):
+            opened(tmp_path, "curve.parquet", made.getvalue())
+
+
+@pytest.mark.parametrize("label", ["a`b", "a{b", "x" * 81])
+def test_a_row_of_a_file_is_called_as_one_of_the_case_may_be(tmp_path: Path, label: str) -> None:
+    with pytest.raises(CaseError, match="1 to 80 characters"):
+        opened(tmp_path, "curve.csv", f"day,rent,capex\n{label},1,2\n".encode())
 
 
 def test_headers_say_what_a_column_is_called_in_the_file(tmp_path: Path) -> None:

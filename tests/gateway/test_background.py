@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -200,13 +201,22 @@ def test_one_whose_key_is_gone_or_whose_time_is_over_fails(
     gateway: Running = make_gateway()
     Steps(engine)
     accounts = Accounts(store)
-    key, secret = accounts.create_key(accounts.authenticate(gateway.key).organization_id)
+    organization = accounts.authenticate(gateway.key).organization_id
+    key, secret = accounts.create_key(organization)
     until(lambda: gateway.get("/v1/models", secret).status == 200)
     with client_of(gateway, secret) as client:
         revoked = client.responses.create(model=MODEL, input="x", background=True)
     accounts.revoke_key(key.id)
+    _, short = accounts.create_key(organization, expires_at=store.clock.now() + timedelta(minutes=1))
+    until(lambda: gateway.get("/v1/models", short).status == 200)
+    with client_of(gateway, short) as client:
+        expired = client.responses.create(model=MODEL, input="x", background=True)
+    gateway.stop()
+    store.clock.advance(61)  # type: ignore[attr-defined]
+    gateway.start()
     with client_of(gateway) as client:
         assert ended(client, revoked.id).status == "failed"
+        assert "expired" in ended(client, expired.id).error.message
         late = client.responses.create(model=MODEL, input="x", background=True)
         gateway.stop()
         past = store.clock.now()

@@ -15,6 +15,7 @@ from tests.gateway.test_budgets import INPUT_NANO, OUTPUT_NANO, PRICES, UNIT, Mo
 from tests.gateway.test_budgets import money as money
 
 from sublet.accounts.service import Accounts
+from sublet.gateway.files.api import UPLOADS_MAX, UPLOADS_PER_ORGANIZATION_MAX
 from sublet.ledger.prices.book import book_from_dict
 from sublet.store import Store
 from sublet.store.tables.gateway import batch_lines, batches, file_parts, stored_files
@@ -131,6 +132,34 @@ def test_files_are_bounded_and_a_refused_one_leaves_nothing(make_gateway: Any, s
     assert gateway.post(b"x", path="/v1/files").status == 400
     assert gateway.post(b"x", path="/v1/files", key="sublet_wrong").status == 401
     assert gateway.post(ask()).status == 200
+
+
+def test_an_organization_whose_files_are_full_begins_no_batch(make_gateway: Any) -> None:
+    """What batches write counts too: without this, one small file makes any number of large error files."""
+    gateway: Running = make_gateway(files_per_organization_max=2)
+    with client_of(gateway) as client:
+        client.files.create(file=jsonl(line(0)), purpose="batch")
+        with pytest.raises(RateLimitError, match="the maximum"):
+            started(client, jsonl(line(0)))
+
+
+def test_slow_uploads_of_one_organization_hold_up_no_other(make_gateway: Any) -> None:
+    gateway: Running = make_gateway()
+    other: Running = make_gateway(start=False)
+    until(lambda: gateway.get("/v1/models", other.key).status == 200)
+    head = (
+        f"POST /v1/files HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {gateway.key}\r\ncontent-length: 100000\r\n"
+        "content-type: multipart/form-data; boundary=b\r\n\r\n--b\r\n"
+    )
+    slow = [gateway.wire() for _ in range(UPLOADS_MAX + UPLOADS_PER_ORGANIZATION_MAX)]
+    for wire in slow:
+        wire.send(head.encode())
+    with client_of(gateway, other.key) as client:
+        assert client.files.create(file=jsonl(line(0)), purpose="batch", timeout=20).bytes
+    for wire in slow:
+        wire.close()
+    with client_of(gateway) as client:
+        assert client.files.create(file=jsonl(line(0)), purpose="batch", timeout=20).bytes
 
 
 def test_a_file_expires(make_gateway: Any, store: Store) -> None:

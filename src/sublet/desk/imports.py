@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import lzma
 import re
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
@@ -22,6 +24,19 @@ Cell = str | float | date | None
 KINDS = (".csv", ".tsv", ".xlsx", ".parquet")
 _MAIN = "{http://schemas.openxmlformats.org/spreadsheetml/2006/main}"
 _RELATION = "{http://schemas.openxmlformats.org/officeDocument/2006/relationships}id"
+_UNREADABLE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    EOFError,
+    ElementTree.ParseError,
+    LookupError,
+    ValueError,
+    OverflowError,
+    NotImplementedError,
+    RuntimeError,
+)
+"""What a file that is no workbook, a damaged one or one with a password leads to."""
 _EPOCH = date(1899, 12, 30)
 """Day 0 of a spreadsheet's dates."""
 
@@ -91,14 +106,24 @@ def _parquet(path: Path, raw: bytes, sheet: str) -> Iterator[tuple[int, Sequence
     except ImportError as error:
         raise CaseError(f"{path}: reading Parquet needs pyarrow; install it, or save the table as CSV") from error
     try:
-        table = parquet.read_table(arrow.BufferReader(raw))
-    except arrow.ArrowException as error:
+        file = parquet.ParquetFile(arrow.BufferReader(raw))
+        if file.metadata.num_rows > ROWS_MAX:
+            raise CaseError(f"{path}: the file has {file.metadata.num_rows} rows; keep at most {ROWS_MAX}")
+        names = list(file.schema_arrow.names)
+        yield 1, names
+        place, unpacked = 1, 0
+        # A few rows at a time: a value that is written once in the file may be unpacked for every row.
+        for batch in file.iter_batches(batch_size=16):
+            unpacked += batch.nbytes
+            if unpacked > UNPACKED_BYTES_MAX:
+                raise CaseError(
+                    f"{path}: unpacked, the table is larger than {UNPACKED_BYTES_MAX} bytes; keep what the case uses"
+                )
+            for row in batch.to_pylist():
+                place += 1
+                yield place, [_plain(row[name]) for name in names]
+    except (arrow.ArrowException, OSError) as error:
         raise CaseError(f"{path}: not a valid Parquet file; write it again") from error
-    if table.num_rows > ROWS_MAX:
-        raise CaseError(f"{path}: the file has {table.num_rows} rows; keep at most {ROWS_MAX}")
-    yield 1, list(table.column_names)
-    for place, row in enumerate(table.to_pylist(), start=2):
-        yield place, [_plain(row[name]) for name in table.column_names]
 
 
 def _plain(value: object) -> Cell:
@@ -122,7 +147,7 @@ def _xlsx(path: Path, raw: bytes, sheet: str) -> Iterator[tuple[int, Sequence[Ce
                     f"{path}: unpacked, the workbook is larger than {UNPACKED_BYTES_MAX} bytes; keep one sheet"
                 )
             yield from _sheet_rows(path, book, sheet)
-    except (zipfile.BadZipFile, ElementTree.ParseError, KeyError, ValueError, IndexError) as error:
+    except _UNREADABLE as error:
         raise CaseError(f"{path}: not a workbook that the desk can read; save it again as .xlsx, or as CSV") from error
 
 
@@ -137,6 +162,8 @@ def _sheet_rows(path: Path, book: zipfile.ZipFile, sheet: str) -> Iterator[tuple
     }
     if sheet and sheet not in sheets:
         raise CaseError(f"{path}: the workbook has no sheet {sheet!r}; {nearest(sheet, sheets)}")
+    if not sheets:
+        raise ValueError("a workbook has a sheet")
     part = sheets[sheet] if sheet else next(iter(sheets.values()))
     names = set(book.namelist())
     shared = []
@@ -192,7 +219,11 @@ def _shows_date(code: str) -> bool:
 
 
 def _column(address: str) -> int:
+    """Raises ValueError for what is no address of a cell."""
+    letters = re.match(r"[A-Z]{1,3}(?=\d)", address)
+    if letters is None:
+        raise ValueError("a cell has an address like B7")
     found = 0
-    for letter in re.match(r"[A-Z]+", address)[0]:  # type: ignore[index]
+    for letter in letters[0]:
         found = found * 26 + ord(letter) - ord("A") + 1
     return found - 1

@@ -44,7 +44,7 @@ class Work:
         """Where clients ask for it."""
         found: list[AppRoute] = []
         if self._files is not None:
-            found += [*file_routes(self._files, grant_of), *batch_routes(Batches(self._files.store), grant_of)]
+            found += [*file_routes(self._files, grant_of), *batch_routes(Batches(self._files), grant_of)]
         if self._background is not None and self._gateway.responses is not None:
             found += background_routes(self._background, self._gateway.responses, grant_of)
         return found

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from sqlalchemy.exc import DatabaseError, DBAPIError, OperationalError
+from sqlalchemy.exc import DatabaseError, DataError, DBAPIError, OperationalError
 
-from sublet.values.errors import StorageFullError, UnavailableError
+from sublet.values.errors import InvalidInputError, StorageFullError, UnavailableError
 
 REPEATABLE = {"40001", "40P01"}
 """SQLSTATEs after which the same transaction may succeed: a serialization failure, a deadlock."""
@@ -15,6 +15,8 @@ def translate(error: DBAPIError) -> Exception:
     words = str(error.orig).lower()
     if type(error) is DatabaseError and ("malformed" in words or "not a database" in words):
         return UnavailableError("the database file is damaged; restore it from a backup, or set another data_dir")
+    if isinstance(error, DataError) and "nul (0x00)" in words:
+        return InvalidInputError("text can't have a zero byte; leave it out")
     if not isinstance(error, OperationalError):
         return error
     if "disk is full" in words or "no space left" in words or getattr(error.orig, "sqlstate", "") == "53100":

@@ -14,7 +14,7 @@ from sublet.desk.documents import Table, at_line, plain_number
 from sublet.desk.errors import CaseError, nearest
 from sublet.desk.imports import Cell as Found
 from sublet.desk.imports import Sheet, read_rows
-from sublet.desk.sections.rows import Cell, Row, Shape
+from sublet.desk.sections.rows import LABEL, Cell, Row, Shape
 
 _ASIDE = ("source", "date", "status", "note")
 """Columns that say this of every cell of a row; `COLUMN source` and so on say it of one cell."""
@@ -90,7 +90,10 @@ def _label(found: Found, shape: Shape, key: str) -> str:
     day = _day(found)
     if isinstance(day, date):
         return day.isoformat()
-    return f"{found:g}" if isinstance(found, float) else str(found)
+    label = f"{found:g}" if isinstance(found, float) else str(found)
+    if not LABEL.fullmatch(label):
+        raise CaseError(f"{key} is {label[:80]!r}; write 1 to 80 characters without braces and backticks")
+    return label
 
 
 def _day(found: Found) -> Found:

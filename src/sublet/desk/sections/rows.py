@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sublet.desk.case import Source
+
+LABEL = re.compile(r"[^{}`]{1,80}")
+"""What a row may be called."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import re
 from dataclasses import replace
 from datetime import date
 from typing import Any
@@ -14,7 +13,7 @@ from sublet.desk.checks import check_fraction, check_limit
 from sublet.desk.documents import Table, at_line
 from sublet.desk.errors import nearest
 from sublet.desk.sections.imported import read_file
-from sublet.desk.sections.rows import Cell, Row, Shape
+from sublet.desk.sections.rows import LABEL, Cell, Row, Shape
 from sublet.desk.sheet import Status, Value
 from sublet.desk.units import parse_unit
 from sublet.desk.vectors import Vector
@@ -22,7 +21,6 @@ from sublet.desk.vectors import Vector
 TABLES_MAX = 50
 ROWS_MAX = 1000
 CELLS_MAX = 20_000
-_LABEL = re.compile(r"[^{}`]{1,80}")
 
 
 def read(root: Table, build: Build) -> None:
@@ -175,7 +173,7 @@ def _label(entry: Table, shape: Shape) -> tuple[str, float | None]:
     if isinstance(found, date):
         return entry.day(shape.key).isoformat(), None
     label = entry.text(shape.key)
-    if not _LABEL.fullmatch(label):
+    if not LABEL.fullmatch(label):
         raise entry.fail(shape.key, f"{shape.key} is {label!r}; write 1 to 80 characters without braces and backticks")
     return label, None
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, delete, func, insert, select, update
 
@@ -52,6 +52,16 @@ class Background:
     beat: int
 
 
+class Sighted(NamedTuple):
+    """One that is not over, without what was asked: a round looks at all of them."""
+
+    id: str
+    organization_id: str
+    status: str
+    worker: str
+    beat: int
+
+
 def add(store: Store, connection: Connection, item: Background) -> None:
     """Raises LimitExceededError."""
     store.lock(connection, f"background {item.organization_id}")
@@ -79,10 +89,11 @@ def add(store: Store, connection: Connection, item: Background) -> None:
     )
 
 
-def active(connection: Connection) -> list[Background]:
+def active(connection: Connection) -> list[Sighted]:
     """All that are not over, the oldest first."""
-    wanted = select(rows).where(rows.c.status != OVER).order_by(rows.c.created_at, rows.c.id)
-    return [_of(row) for row in connection.execute(wanted)]
+    seen = select(rows.c.id, rows.c.organization_id, rows.c.status, rows.c.worker, rows.c.beat)
+    wanted = seen.where(rows.c.status != OVER).order_by(rows.c.created_at, rows.c.id)
+    return [Sighted(*row) for row in connection.execute(wanted)]
 
 
 def one(connection: Connection, organization_id: str, response_id: str) -> Background | None:
@@ -92,14 +103,11 @@ def one(connection: Connection, organization_id: str, response_id: str) -> Backg
     return _of(row) if row is not None else None
 
 
-def claim(connection: Connection, item: Background, worker: str) -> bool:
-    """Take one over from whom `item` names, unless that one has moved meanwhile; whether that was possible."""
+def claim(connection: Connection, item: Sighted, worker: str) -> Background | None:
+    """Take one over from whom `item` names, unless that one has moved meanwhile; the one, if that was possible."""
     seen = (rows.c.id == item.id) & (rows.c.worker == item.worker) & (rows.c.beat == item.beat)
-    return bool(
-        connection.execute(
-            update(rows).where(seen, rows.c.status != OVER).values(worker=worker, beat=rows.c.beat + 1)
-        ).rowcount
-    )
+    taken = update(rows).where(seen, rows.c.status != OVER).values(worker=worker, beat=rows.c.beat + 1)
+    return one(connection, item.organization_id, item.id) if connection.execute(taken).rowcount else None
 
 
 def beat(connection: Connection, worker: str) -> None:

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future
-from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
@@ -162,8 +161,8 @@ class BackgroundWorker:
         for item in items:
             if item.id in self._runs or (item.worker and now - seen[item.id][2] < self._pace.stale_s):
                 continue
-            if await self._aside.write(partial(sql.claim, item=item, worker=run)):
-                self._begin(replace(item, worker=run))
+            if (taken := await self._aside.write(partial(sql.claim, item=item, worker=run))) is not None:
+                self._begin(taken)
         if now - self._tidied_at >= TIDY_S:
             self._tidied_at = now
             await self._aside.write(lambda connection: sql.expire(connection, self._store.clock.now()))
@@ -281,7 +280,8 @@ class Run:
         if (over := self._over()) is not None:
             return over
         grant = next((found for found in gateway.snapshot.keys.values() if found.id == item.key_id), None)
-        if grant is None or not grant.may_call:
+        expired = grant is not None and grant.expires_at is not None and gateway.clock.now() >= grant.expires_at
+        if grant is None or not grant.may_call or expired:
             return InvalidApiKeyError("The API key that asked for this response was revoked or has expired")
         call, model = gateway.checked(self._surface, CHAT, item.request, grant)
         name = identity_of(item.id, model.name, int(item.created_at.timestamp()))

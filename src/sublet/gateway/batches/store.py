@@ -20,10 +20,9 @@ from sublet.gateway.batches.model import (
     Problem,
 )
 from sublet.gateway.files.model import BATCH, Owner
-from sublet.gateway.files.store import beyond, found, keep_until, limit_of, listing
+from sublet.gateway.files.store import Files, beyond, found, keep_until, limit_of, listing
 from sublet.gateway.model import Tokens
 from sublet.gateway.refusals import BatchNotFoundError, BatchOverError, InvalidRequestError, StorageQuotaError
-from sublet.store import Store
 from sublet.store.tables.gateway import batch_lines as lines
 from sublet.store.tables.gateway import batches as rows
 from sublet.values.ids import new_id
@@ -43,8 +42,9 @@ class LostBatchError(Exception):
 class Batches:
     """The use cases of customers; blocks, so it is called on threads."""
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
+    def __init__(self, files: Files) -> None:
+        self._files = files
+        self._store = files.store
 
     def create(self, owner: Owner, key_id: str, asked: NewBatch) -> Batch:
         """Raises InvalidRequestError, StorageQuotaError."""
@@ -57,6 +57,8 @@ class Batches:
             file = found(connection, owner, asked.input_file_id, now, param="input_file_id")
             if file.purpose != BATCH:
                 raise InvalidRequestError("input_file_id must be a file with the purpose batch", param="input_file_id")
+            # What a batch writes counts when it is there, so that a full organization begins no further one.
+            self._files.check_room(connection, owner, 0)
             keep_until(connection, file, now + timedelta(seconds=2 * WINDOW_S))
             own = (rows.c.organization_id == owner.organization_id) & rows.c.status.in_(ACTIVE)
             if connection.execute(select(func.count()).select_from(rows).where(own)).scalar_one() >= UNFINISHED_MAX:

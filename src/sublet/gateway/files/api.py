@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, closing
 from functools import partial
 from typing import Any
 
@@ -21,7 +21,7 @@ from sublet.gateway.files.store import Files
 from sublet.gateway.model import KeyGrant
 from sublet.gateway.refusals import InvalidRequestError, too_large
 
-UPLOADS_MAX = 8
+UPLOADS_MAX, UPLOADS_PER_ORGANIZATION_MAX = 32, 4
 """Uploads that a gateway receives at once; others wait."""
 FRAME_BYTES = 64 * 1024
 """What a multipart body has besides the file."""
@@ -31,13 +31,13 @@ GrantOf = Callable[[Request], KeyGrant]
 
 def file_routes(files: Files, grant_of: GrantOf) -> list[AppRoute]:
     """The routes below /v1/files. What the asking key may not see is not there."""
-    turns = anyio.Semaphore(UPLOADS_MAX)
+    turns = _Turns()
 
     async def upload(request: Request) -> Response:
         owner = Owner.of(grant_of(request))
         if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
             raise InvalidRequestError("send the file as multipart/form-data", param="file")
-        async with turns:
+        async with turns.of(owner.organization_id):
             return JSONResponse(await _uploaded(files, owner, request))
 
     async def list_files(request: Request) -> Response:
@@ -66,6 +66,26 @@ def file_routes(files: Files, grant_of: GrantOf) -> list[AppRoute]:
         AppRoute("/v1/files/{name}", drop_file, methods=["DELETE"]),
         AppRoute("/v1/files/{name}/content", content, methods=["GET"]),
     ]
+
+
+class _Turns:
+    """Who may upload: an organization whose uploads take long delays its own next ones, not those of others."""
+
+    def __init__(self) -> None:
+        self._all = anyio.Semaphore(UPLOADS_MAX)
+        self._own: dict[str, tuple[anyio.Semaphore, int]] = {}
+
+    @asynccontextmanager
+    async def of(self, organization_id: str) -> AsyncIterator[None]:
+        own, count = self._own.get(organization_id, (anyio.Semaphore(UPLOADS_PER_ORGANIZATION_MAX), 0))
+        self._own[organization_id] = (own, count + 1)
+        try:
+            async with own, self._all:
+                yield
+        finally:
+            own, count = self._own.pop(organization_id)
+            if count > 1:
+                self._own[organization_id] = (own, count - 1)
 
 
 class _Content(Response):

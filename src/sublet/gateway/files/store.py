@@ -62,7 +62,7 @@ class Files:
         }
 
         def begin(connection: Connection) -> None:
-            self._check_room(connection, owner, size)
+            self.check_room(connection, owner, size)
             connection.execute(insert(rows).values(row))
 
         self.store.write(begin)
@@ -76,7 +76,8 @@ class Files:
             raise
         return self.get(owner, file_id)
 
-    def _check_room(self, connection: Connection, owner: Owner, size: int) -> None:
+    def check_room(self, connection: Connection, owner: Owner, size: int) -> None:
+        """Raises StorageQuotaError where an organization may keep no further file of `size` bytes."""
         self.store.lock(connection, f"files {owner.organization_id}")
         own = rows.c.organization_id == owner.organization_id
         count, held = connection.execute(select(func.count(), func.sum(rows.c.bytes)).where(own)).one()
