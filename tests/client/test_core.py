@@ -130,3 +130,11 @@ def test_a_refusal_is_the_services_own_error(status: int, body: bytes, kind: typ
 def test_decimals_are_written_exactly() -> None:
     body = plain_request("POST", "/x", {"amount": Decimal("0.10")}).body
     assert body == b'{"amount":"0.10"}'
+
+
+def test_an_error_keeps_its_code_though_its_class_is_not_loaded_here() -> None:
+    body = msgspec.json.encode({"error": {"code": "unheard_of", "message": "no", "details": {"since": "noon"}}})
+    with pytest.raises(ConflictError, match="no") as caught:
+        document_of(Answer(409, {}, body), URL)
+    assert caught.value.code == "unheard_of" and caught.value.as_dict()["error"]["details"] == {"since": "noon"}
+    assert ConflictError.code == ConflictError("another").code == "conflict"

@@ -188,9 +188,13 @@ def document_of(answer: Answer, url: str) -> Any:
     told = found.get("error", {}) if isinstance(found, dict) else {}
     told = told if isinstance(told, dict) else {}
     unknown = InvalidInputError if 400 <= answer.status < 500 else SubletError
-    kind = all_error_types().get(str(told.get("code")), _BY_STATUS.get(answer.status, unknown))
+    code = str(told.get("code") or "")
+    kind = all_error_types().get(code, _BY_STATUS.get(answer.status, unknown))
     details = told.get("details") if isinstance(told.get("details"), dict) else {}
-    raise kind(str(told.get("message") or f"Sublet answered {answer.status}"), **(details or {}))
+    refused = kind(str(told.get("message") or f"Sublet answered {answer.status}"), **(details or {}))
+    # The class of a domain's own error is usually not loaded here; its code is what callers decide by.
+    refused.code = code or refused.code
+    raise refused
 
 
 def not_sublet(url: str) -> UnavailableError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time as clock
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -41,12 +42,18 @@ def create(
     pool: Annotated[
         str | None, typer.Option(help="Pool whose machine stores it; by default the first one that is not simulated.")
     ] = None,
+    wait: Annotated[bool, typer.Option(help="Wait until it is ready.")] = True,
     as_json: JsonFlag = False,
 ) -> None:
     """Create a volume. Only leases on the same pool can use it."""
     remote = connect()
     body = {"name": name, "size_mib": round(gib * 1024), "pool": pool or usual_pool(remote)}
-    _shown(remote.document("volumes.create", body=body, idempotency_key=new_id("req")), as_json)
+    made = remote.document("volumes.create", body=body, idempotency_key=new_id("req"))
+    deadline = clock.monotonic() + volume_files.WAIT_S
+    while wait and made["state"] == "making" and not made["last_error"] and clock.monotonic() < deadline:
+        clock.sleep(volume_files.POLL_S)
+        made = remote.document("volumes.show", made["id"])
+    _shown(made, as_json)
 
 
 @app.command("ls")

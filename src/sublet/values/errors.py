@@ -8,7 +8,8 @@ from typing import Any, ClassVar
 class SubletError(Exception):
     """An internal error occurred; see the log line with the same request id."""
 
-    code: ClassVar[str] = "internal"
+    # Of an instance where a client got a code whose class its process has not loaded.
+    code: str = "internal"
     status: ClassVar[int] = 500
 
     def __init__(self, message: str | None = None, **details: Any) -> None:
