@@ -132,7 +132,7 @@ def test_a_floor_that_can_not_hold_is_named_and_the_rest_is_still_decided() -> N
     assert mix.replicas["large", "a100"] == 10
     (broken,) = mix.broken
     assert broken.limit == limit
-    assert str(broken) == "floor 12 of large on a100 cannot hold: 2 replicas too many for what is idle"
+    assert str(broken) == "floor 12 of large on a100 does not fit: 2 replicas more than idle accelerators allow"
 
 
 def test_the_same_state_gives_the_same_mix_two_hundred_times() -> None:
@@ -164,9 +164,18 @@ def test_what_has_no_figures_is_left_out_with_a_reason_and_its_replicas_stay() -
     assert {(item.what, item.why) for item in mix.left_out} == {
         ("model mid", "nobody stated what its tokens sell for"),
         ("mid on a100", "its model was left out"),
-        ("large on a100", "nobody measured what one accelerator serves"),
+        ("large on a100", "its speed was not measured yet"),
     }
     assert not mix.replicas and sum(mix.quotas.values()) == 10 - 3 - 4
+
+
+def test_replicas_that_stay_count_toward_a_floor_set_by_hand() -> None:
+    unmeasured = replace(
+        state(idle=40), fits=(Fit("large", "a100", 4, None, 1),), limits=(Limit("large", None, 1, 64),)
+    )
+    assert not decide(unmeasured).broken
+    both = replace(unmeasured, fits=(*unmeasured.fits, fit("mid", running=0)), limits=(Limit("mid", None, 1, 64),))
+    assert decide(both).replicas["mid", "a100"] >= 1 and not decide(both).broken
 
 
 @pytest.mark.parametrize(

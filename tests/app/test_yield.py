@@ -155,9 +155,7 @@ def test_it_sees_capacity_prices_quotes_and_load_with_their_sources(house: House
     assert abs(advice["price"] / told["notice"]["price"] - 1) <= 0.1 + 1e-9 and "1 quotes" in advice["reason"]
     unmeasured = next(item for item in explained["models"] if item["model"] == LATER_MODEL)
     assert unmeasured["speed_source"] == "not measured yet"
-    assert {"what": f"{LATER_MODEL} on simulated", "why": "nobody measured what one accelerator serves"} in explained[
-        "left_out"
-    ]
+    assert {"what": f"{LATER_MODEL} on simulated", "why": "its speed was not measured yet"} in explained["left_out"]
 
 
 def test_advice_changes_nothing(house: House) -> None:

@@ -12,7 +12,7 @@ from sublet.shown import counted
 
 app = typer.Typer(no_args_is_help=True, help="Yield: the best mix of models and raw classes on idle capacity.")
 
-OFF = "no pool is looked at; set allocation.mode (or pools.allocation) to advise or act"
+OFF = "yield is off for every pool; set allocation.mode (or pools.allocation) to advise or act"
 
 
 @app.command("plan")
@@ -56,7 +56,7 @@ def explain(
         ("last_accelerator", "one fewer would lose"),
     ):
         if found[key] is not None:
-            say(f"in the next hour, {words} {found[key]:.2f} {currency}")
+            say(f"in the next hour, {words} {_amount(found[key])} {currency}")
     products = [
         {
             "class": f"{item['class']} {item['hours']:g} h",
@@ -107,7 +107,7 @@ def explain(
 
 
 def _print_pool(pool: dict[str, Any], currency: str) -> None:
-    bids = ", ".join(f"{item:.2f}" for item in pool["bids"])
+    bids = ", ".join(_amount(item) for item in pool["bids"])
     note(
         f"{pool['pool']} ({pool['mode']}): {counted(pool['idle'], 'idle accelerator')}; next hours bid {bids} {currency}"
     )
@@ -125,7 +125,7 @@ def _print_pool(pool: dict[str, Any], currency: str) -> None:
             "use": f"{item['class']} {item['hours']:g} h",
             "now": "",
             "then": item["count"],
-            "bid": f"{item['bid']:.2f}",
+            "bid": _amount(item["bid"]),
         }
         for item in pool["quotas"]
     ]
@@ -133,7 +133,7 @@ def _print_pool(pool: dict[str, Any], currency: str) -> None:
         "use": "use",
         "now": "accelerators now",
         "then": "in the mix",
-        "bid": f"beyond it from, {currency} an hour",
+        "bid": f"bid, {currency} an hour",
     }
     print_rows(rows, columns, "nothing can be sold here")
 
@@ -144,7 +144,8 @@ def _print_left_out(found: dict[str, Any]) -> None:
 
 
 def _amount(value: float | None) -> str:
-    return "unknown" if value is None else f"{value:.2f}"
+    """Never `-0.00`."""
+    return "unknown" if value is None else f"{round(value, 2) + 0.0:.2f}"
 
 
 def _estimate(found: dict[str, Any]) -> str:

@@ -105,7 +105,7 @@ def _isolation() -> Iterator[Check]:
         yield Check("isolation", BAD, can.reason, "raw leases are refused; everything else works", can.cure or "")
         return
     assert can.bwrap is not None
-    origin = "from the Python package" if can.bwrap.packaged else "the host's own"
+    origin = "from the Python package" if can.bwrap.packaged else "installed on this machine"
     yield Check("isolation", GOOD, f"bubblewrap {can.bwrap.version} ({origin}), user namespaces allowed")
     soft = [f"{name} ({value['how']})" for name, value in can.guarantees().items() if value["level"] != "hard"]
     if soft:
@@ -203,7 +203,7 @@ def _ports(settings: Settings, running: bool) -> Iterator[Check]:
         except SubletError as error:
             yield Check(f"port of {name}", BAD, error.message, "Sublet can't start", f"set {name}.port")
             continue
-        yield Check(f"port of {name}", GOOD, f"{host_name}:{port or '(any free one)'} is free")
+        yield Check(f"port of {name}", GOOD, _is_free(host_name, port))
     if not running:
         yield _operator_port(settings)
     free = _first(settings.ssh.port_min, settings.ssh.port_max, lambda port: _bindable(settings.ssh.host, port))
@@ -221,7 +221,11 @@ def _operator_port(settings: Settings) -> Check:
         supervisor.bind(gateway.operator_host, port, "gateway.operator_port").close()
     except SubletError as error:
         return Check("operator's port", BAD, error.message, "nobody can read /metrics", "set gateway.operator_port")
-    return Check("operator's port", GOOD, f"{gateway.operator_host}:{port or '(any free one)'} is free")
+    return Check("operator's port", GOOD, _is_free(gateway.operator_host, port))
+
+
+def _is_free(host_name: str, port: int) -> str:
+    return f"{host_name}:{port} is free" if port else f"{host_name}, any free port"
 
 
 def _first(low: int, high: int, good: Callable[[int], bool]) -> int | None:

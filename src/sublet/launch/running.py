@@ -127,7 +127,7 @@ Three things to try, in another terminal:
 
   export SUBLET_URL={self.control_url} SUBLET_KEY={variable}{data_dir_export(self.settings.data_dir)}{trust}
 
-  1. Look at the console: open {self.console_url} and log in with the key.
+  1. Look at the console: open {self.console_url} and sign in with the key.
   2. Ask the model:
        curl {f"--cacert {own} " if own else ""}{self.gateway_url}/v1/chat/completions -H "Authorization: Bearer $SUBLET_KEY" \\
          -H 'Content-Type: application/json' -d '{{"model": "{model}", "max_tokens": 60,

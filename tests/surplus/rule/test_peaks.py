@@ -87,13 +87,13 @@ def test_the_steps_of_every_day_are_foreseen() -> None:
 
 
 def test_with_too_few_spans_it_is_not_known_and_says_why() -> None:
-    series = hourly(walk(24 * 10, 1))
+    series = hourly(walk(24 * 10 + 20, 1))
     found = forecast_peaks(series, after(series), (HOUR_S, 24 * HOUR_S), (0.5, 0.99))
     near, far = found.peaks[HOUR_S], found.peaks[24 * HOUR_S]
     assert near[0].accelerators is not None and near[1].accelerators is not None
     assert far[0].accelerators is not None
     assert (far[1].accelerators, far[1].checks) == (None, 0)
-    assert far[1].why == "the history holds 10 spans of this length and 50 are needed"
+    assert far[1].why == "the history holds 10 spans of this length, and 50 are needed"
 
 
 def test_without_history_nothing_is_known() -> None:

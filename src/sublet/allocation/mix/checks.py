@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from sublet.allocation.errors import UnusableStateError
@@ -44,7 +44,26 @@ def usable(state: State) -> tuple[State, tuple[LeftOut, ...]]:
         for item in pools
         if item is not None
     ]
-    return replace(state, pools=tuple(left), models=tuple(models), fits=tuple(fits)), tuple(out)
+    return (
+        replace(state, pools=tuple(left), models=tuple(models), fits=tuple(fits), limits=_limits(state, fits)),
+        tuple(out),
+    )
+
+
+def _limits(state: State, kept: Sequence[Fit]) -> tuple[Limit, ...]:
+    """The limits on what is decided. Replicas that stay where they are count toward them; a limit on nothing else is met or
+    missed by what was left out, not by what is idle."""
+    pairs = {item.pair for item in kept}
+    found = []
+    for limit in state.limits:
+        stay = [fit.running for fit in state.fits if fit.pair not in pairs and limit.covers(fit)]
+        if not stay:
+            found.append(limit)
+        elif any(limit.covers(fit) for fit in kept):
+            cap = None if limit.cap is None else max(0, limit.cap - sum(stay))
+            floor = max(0, limit.floor - sum(stay))
+            found.append(replace(limit, floor=floor, cap=cap))
+    return tuple(found)
 
 
 def _check_names(state: State) -> None:
@@ -87,7 +106,7 @@ def _fault_of_fit(fit: Fit, models: set[str], pools: set[str]) -> str:
     if fit.pool not in pools:
         return "its pool is gone or was left out"
     if fit.speed is None:
-        return "nobody measured what one accelerator serves"
+        return "its speed was not measured yet"
     if not _fine([fit.speed], least=1e-12) or fit.accelerators < 1 or fit.running < 0:
         return "its speed, accelerators or running replicas are impossible"
     if not _fine([fit.start_hours, fit.drain_hours]):

@@ -157,7 +157,8 @@ class Broken:
     missing: float
 
     def __str__(self) -> str:
-        return f"{self.limit} cannot hold: {self.missing:g} replicas too many for what is idle"
+        missing = f"{self.missing:g} replica" + ("" if self.missing == 1 else "s")
+        return f"{self.limit} does not fit: {missing} more than idle accelerators allow"
 
 
 @dataclass(frozen=True, slots=True)

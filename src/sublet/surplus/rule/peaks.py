@@ -6,6 +6,7 @@ and in the console's chart its quantiles are shown.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -125,7 +126,7 @@ def _peaks(view: View, outlook: Outlook, levels: Sequence[float]) -> tuple[Peak,
         if rise is None:
             found.append(Peak(level, None, "the history is too short to compare with", 0, 0))
         elif spans < least:
-            why = f"the history holds {spans:.0f} spans of this length and {least:.0f} are needed"
+            why = f"the history holds {math.floor(spans)} spans of this length, and {least:.0f} are needed"
             found.append(Peak(level, None, why, 0, 0))
         else:
             found.append(Peak(level, view.in_use + rise, "", held[level], checks))
