@@ -19,6 +19,13 @@ def test_count(value: float | None, text: str) -> None:
     assert figures.count(value) == text
 
 
+@pytest.mark.parametrize(
+    ("text", "shown"), [("25.000", "25"), ("0", "0"), ("12000", "12,000"), ("0.250", "0.25"), ("1234.5", "1,234.5")]
+)
+def test_quantity(text: str, shown: str) -> None:
+    assert figures.quantity(text) == shown
+
+
 @pytest.mark.parametrize(("value", "text"), [(80, "80"), (9_000, "9,000"), (15_000, "15k"), (2_500_000, "2.5M")])
 def test_axis_count(value: float, text: str) -> None:
     assert figures.axis_count(value) == text

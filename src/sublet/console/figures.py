@@ -46,6 +46,17 @@ def money(amount: Money) -> str:
     return f"{exact.quantize(Decimal(1).scaleb(-places)):f}".rstrip("0")
 
 
+def amount(text: str, currency: str) -> str:
+    """The same for an amount that a document states as text."""
+    return money(Money.of(text, currency))
+
+
+def quantity(text: str) -> str:
+    """A quantity that a document states as text, without zeros that say nothing: 25 for `25.000`."""
+    exact = Decimal(text)
+    return f"{exact.quantize(Decimal(1)) if exact == exact.to_integral_value() else exact.normalize():,f}"
+
+
 def share(part: Money, parts: tuple[tuple[str, Money], ...]) -> float:
     """`part` as a percentage of all positive `parts`, for the length of a bar."""
     whole = sum(max(0, item.nano) for _, item in parts)

@@ -11,6 +11,8 @@ import re
 from collections.abc import Callable, Mapping
 from importlib import resources
 
+from sublet.values.service_classes import SHIPPED
+
 DEFAULT = "en"
 
 
@@ -34,6 +36,8 @@ NAMED = frozenset(
             "Offers",
             "Leases",
             "Playground",
+            "Volumes",
+            "Images",
             "Blocks",
             "Maintenance",
             "Worth",
@@ -41,9 +45,19 @@ NAMED = frozenset(
         ),
         *("Usage", "Billing", "Keys", "People", "Organizations", "Audit log", "Account"),
         *("Day", "Model or class", "Meter", "Project", "Key", "Accelerator-hours", "Fees", "GiB-hours of storage"),
-        *("Input tokens", "Cached input tokens", "Output tokens", "Reasoning tokens", "Images", "Minutes of audio"),
+        *(
+            "Input tokens",
+            "Cached input tokens",
+            "Output tokens",
+            "Reasoning tokens",
+            "Number of images",
+            "Minutes of audio",
+        ),
         *("Requests", "Kilowatt-hours", "active", "ended", "ending", "scheduled", "starting", "paused", "canceled"),
         *("failed", "open", "paid", "overdue", "void", "draft", "correction", "cancellation"),
+        *("requested", "preparing", "degraded", "notice", "rejected", "ready", "making", "removing", "removed"),
+        *("uploading", "importing", "copying", "snapshotting", "restoring"),
+        *(SHIPPED[name].description for name in SHIPPED),
     )
 )
 """Texts that templates show by a variable: labels of pages, meters and groups, and states."""

@@ -215,7 +215,7 @@ class _Screening:
         added = {
             "typed": typed,
             "frame": self._pages.frame(session),
-            "here": self.screen.label,
+            "here": outcome.values.get("here", self.screen.label),
             "error": error,
             "once": _once(),
         }

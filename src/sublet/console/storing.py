@@ -54,7 +54,9 @@ class Storing:
         wanted = PageRequest(SHOWN_MAX, visit.query.get("after"))
         snapshots = self._volumes.snapshots.page(volume.id, visit.actor.organization_id, wanted)
         pool = self._pool_names().get(volume.pool_id, volume.pool_id)
-        return Drawn("volume.html", {"volume": volume, "page": snapshots, "pool": pool, **self._about(visit)})
+        return Drawn(
+            "volume.html", {"volume": volume, "page": snapshots, "pool": pool, "here": "Volumes", **self._about(visit)}
+        )
 
     def _show_images(self, visit: Visit) -> Drawn:
         whose = visit.actor.organization_id

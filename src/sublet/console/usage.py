@@ -48,7 +48,7 @@ _METERS: dict[str, tuple[str, int, int]] = {
     "tokens.input_cached": ("Cached input tokens", 1, 0),
     "tokens.output": ("Output tokens", 1, 0),
     "tokens.reasoning": ("Reasoning tokens", 1, 0),
-    "images": ("Images", 1, 0),
+    "images": ("Number of images", 1, 0),
     "audio.seconds": ("Minutes of audio", 60, 2),
     "requests": ("Requests", 1, 0),
     "energy.wh": ("Kilowatt-hours", 1_000, 2),
