@@ -26,6 +26,12 @@ def test_quantity(text: str, shown: str) -> None:
     assert figures.quantity(text) == shown
 
 
+def test_sentence() -> None:
+    text = "1 accelerator reserved until 2026-11-30T07:22:17.700658Z; a rest until 2026-12-22T12:00:00Z"
+    shown = "1 accelerator reserved until 2026-11-30 07:22:17 UTC; a rest until 2026-12-22 12:00 UTC"
+    assert figures.sentence(text) == shown
+
+
 @pytest.mark.parametrize(("value", "text"), [(80, "80"), (9_000, "9,000"), (15_000, "15k"), (2_500_000, "2.5M")])
 def test_axis_count(value: float, text: str) -> None:
     assert figures.axis_count(value) == text

@@ -18,6 +18,7 @@ from sublet.values.money import (
     currency_digits,
     decimal_from_nano,
     nano_from_decimal,
+    price_from_nano,
 )
 
 nanos = st.integers(min_value=-(10**38), max_value=10**38)
@@ -153,3 +154,10 @@ def test_every_currency_has_the_digits_of_iso_4217() -> None:
 )
 def test_people_read_at_least_the_currencys_digits(money: Money, text: str) -> None:
     assert str(money) == text
+
+
+@pytest.mark.parametrize(
+    ("nano", "text"), [(0, "0.00"), (20_000_000, "0.02"), (1_100_000_000, "1.10"), (-325, "-0.000000325")]
+)
+def test_a_price_for_people_has_no_idle_zeros(nano: int, text: str) -> None:
+    assert price_from_nano(nano) == text

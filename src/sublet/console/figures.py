@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
@@ -9,6 +10,7 @@ from sublet.values.money import Money, currency_digits
 
 _TINY_DIGITS = 3
 PERCENT_MAX = 10_000
+_MOMENT = re.compile(r"\b(?P<day>\d{4}-\d\d-\d\d)T(?P<minute>\d\d:\d\d)(?P<second>:\d\d)(\.\d+)?Z")
 
 
 def count(value: float | None) -> str:
@@ -113,6 +115,11 @@ def span_text(start: datetime, end: datetime) -> str:
     """A stretch of time in words for a chart: `21 Nov 14:05 to 22 Nov 20:05 UTC`."""
     year = " %Y" if end - start > timedelta(days=200) else ""
     return f"{start.day} {start.strftime(f'%b{year} %H:%M')} to {end.day} {end.strftime(f'%b{year} %H:%M')} UTC"
+
+
+def sentence(text: str) -> str:
+    """A sentence with its moments as `2026-11-30 07:45 UTC`, to the second where they are no whole minutes."""
+    return _MOMENT.sub(lambda found: f"{found['day']} {found['minute']}{found['second'].replace(':00', '')} UTC", text)
 
 
 def tone(state: str) -> str:

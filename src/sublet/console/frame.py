@@ -100,7 +100,19 @@ class Pages:
         templates.globals.update(asset=self.assets.path, rows_max=ROWS_MAX, find_length_max=FIND_LENGTH_MAX)
         templates.globals.update(refresh_without_script_s=REFRESH_WITHOUT_SCRIPT_S, refresh_slowly_s=REFRESH_SLOWLY_S)
         templates.globals.update(forecast_label=chart.forecast_label, _=translator(language))
-        for name in ("amount", "count", "duration", "moment", "money", "period", "quantity", "rate", "share", "tone"):
+        for name in (
+            "amount",
+            "count",
+            "duration",
+            "moment",
+            "money",
+            "period",
+            "quantity",
+            "rate",
+            "sentence",
+            "share",
+            "tone",
+        ):
             templates.filters[name] = getattr(figures, name)
         return templates
 

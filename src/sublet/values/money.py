@@ -131,5 +131,11 @@ def decimal_from_nano(nano: int) -> Decimal:
 
 
 def text_from_nano(nano: int) -> str:
-    """Nano-units as plain decimal text in major units, never in scientific notation: for people and for JSON."""
+    """Nano-units as plain decimal text in major units, never in scientific notation: for JSON."""
     return format(decimal_from_nano(nano), "f")
+
+
+def price_from_nano(nano: int) -> str:
+    """The same for people: every digit that says something, and at least two decimals."""
+    whole, _, rest = text_from_nano(nano).partition(".")
+    return f"{whole}.{rest.rstrip('0').ljust(2, '0')}"

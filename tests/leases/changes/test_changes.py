@@ -137,6 +137,13 @@ def test_before_it_begins_a_lease_shrinks_in_the_books_alone(world: World) -> No
     assert 3500 < world.billed_s(lease) <= 3600
 
 
+def test_the_only_accelerator_can_not_be_given_back_alone(world: World) -> None:
+    lease = world.sell(1, seconds=3600)
+    world.run(60)
+    with pytest.raises(InvalidInputError, match="the lease has only one accelerator"):
+        change(world, lease, accelerators=1)
+
+
 def test_what_is_given_back_late_costs_its_share_and_early_nothing(world: World) -> None:
     lease = world.sell(2, seconds=7200)
     world.run(60)

@@ -12,7 +12,7 @@ from sublet.leases.model import Lease
 from sublet.leases.plan.elsewhere import Elsewhere
 from sublet.leases.reclaim.victims import ReclaimPlan, Victim, moved_of, plan_reclaim
 from sublet.surplus.blocks.model import Block, ChangeKind
-from sublet.values.money import text_from_nano
+from sublet.values.money import price_from_nano, text_from_nano
 from sublet.values.windows import Window
 
 
@@ -44,7 +44,7 @@ class BlockPlan:
         moves = f"{elsewhere} would move to another pool" if moved else ""
         if not many:
             return moves
-        owed = ", ".join(f"{text_from_nano(nano)} {currency}" for currency, nano in sorted(self.credits.items()))
+        owed = ", ".join(f"{price_from_nano(nano)} {currency}" for currency, nano in sorted(self.credits.items()))
         whose = f"{many} sold leases" if many > 1 else "1 sold lease"
         count = sum(item.accelerators for item in self.victims) - moved_of(self.victims, count=True)
         broken = f"{whose} of {count} accelerators would be broken, for credits of {owed}"

@@ -20,7 +20,7 @@ from sublet.leases.model import (
 )
 from sublet.values.clock import format_time
 from sublet.values.errors import ConflictError, InvalidInputError
-from sublet.values.money import text_from_nano
+from sublet.values.money import price_from_nano, text_from_nano
 from sublet.values.text import checked_line
 
 NAME_MAX = 80
@@ -109,14 +109,14 @@ class LeaseChange:
         if self.kind is ChangeKind.EXTEND:
             return (
                 f"{name} goes on until {format_time(self.lease.window.end)} on the same accelerators. The added time costs "
-                f"{text_from_nano(self.price_nano)} {currency} per accelerator-hour, today's price; the time until "
+                f"{price_from_nano(self.price_nano)} {currency} per accelerator-hour, today's price; the time until "
                 f"{format_time(self.before.window.end)} keeps its own."
             )
         if self.kind is ChangeKind.MOVE:
             whose = f"project {self.project!r}" if self.project else "no project"
             return f"From now on {name} counts for {whose}: its usage, and what its rest may cost. Its price stays."
         rule = self.before.give_back.sentence
-        fee = f" This costs {text_from_nano(self.fee_nano)} {currency}." if self.fee_nano else " This costs nothing."
+        fee = f" This costs {price_from_nano(self.fee_nano)} {currency}." if self.fee_nano else " This costs nothing."
         if self.kind is ChangeKind.SHRINK:
             gone = len(self.given)
             again = " It restarts then with its home directory: what runs on it ends." if self.restarts else ""
@@ -211,6 +211,11 @@ def shrunk(lease: Lease, request: ChangeRequest, step: int, now: datetime) -> Le
     """To fewer accelerators from a moment on. `step` is of how many accelerators its engine leases. Raises InvalidInputError."""
     count = request.accelerators or 0
     if not 0 < count < lease.accelerators or count % step:
+        if lease.accelerators <= step:
+            only = "one accelerator" if lease.accelerators == 1 else f"{lease.accelerators} accelerators"
+            raise InvalidInputError(
+                f"the lease has only {only}, the fewest possible; to give it back, end the lease", field="accelerators"
+            )
         whole = f", in steps of {step}" if step > 1 else ""
         raise InvalidInputError(
             f"accelerators must be 1 to {lease.accelerators - 1}{whole}: fewer than now; to give all back, end the lease",

@@ -37,7 +37,7 @@ from sublet.leases.quotes import calendar
 from sublet.store import Store
 from sublet.values.errors import LimitExceededError, NotFoundError
 from sublet.values.etags import ANY_STATE, Condition
-from sublet.values.money import text_from_nano
+from sublet.values.money import price_from_nano, text_from_nano
 from sublet.values.text import checked_line
 
 PROJECT_MAX = 80
@@ -171,8 +171,8 @@ class Changes:
         price_nano = self._extensions.admit(connection, lease, request.end, now)
         if request.most_nano is not None and price_nano > request.most_nano:
             raise PriceChangedError(
-                f"the added time costs {text_from_nano(price_nano)} {lease.currency} per accelerator-hour now, more than "
-                f"the {text_from_nano(request.most_nano)} that you would pay",
+                f"the added time costs {price_from_nano(price_nano)} {lease.currency} per accelerator-hour now, more than "
+                f"the {price_from_nano(request.most_nano)} that you would pay",
                 price_per_accelerator_hour=text_from_nano(price_nano),
             )
         return extended(lease, request.end, price_nano)

@@ -25,7 +25,7 @@ from sublet.store import Store
 from sublet.store.paging import Page, PageRequest
 from sublet.values.errors import NotFoundError, SubletError
 from sublet.values.ids import new_id
-from sublet.values.money import text_from_nano
+from sublet.values.money import price_from_nano
 
 PER_ROUND = 100
 _MAY_RUN = [
@@ -65,8 +65,8 @@ class Jobs:
                 quote = self._admission.quote_within(connection, organization_id, request, None)
                 if wanted.price_max_nano is not None and quote.price_nano > wanted.price_max_nano:
                     raise PriceLimitError(
-                        f"the price is {text_from_nano(quote.price_nano)} {quote.currency} per accelerator-hour, above your limit "
-                        f"of {text_from_nano(wanted.price_max_nano)}; raise the limit, or ask for another class, window or pool"
+                        f"the price is {price_from_nano(quote.price_nano)} {quote.currency} per accelerator-hour, above your limit "
+                        f"of {price_from_nano(wanted.price_max_nano)}; raise the limit, or ask for another class, window or pool"
                     )
                 lease = self._admission.accept_within(connection, quote, Buyer(keys, None, key_id, project), now)
                 job = Job(

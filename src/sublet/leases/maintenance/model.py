@@ -14,7 +14,7 @@ from sublet.leases.plan.elsewhere import Elsewhere
 from sublet.leases.reclaim.victims import ReclaimPlan, Victim, moved_of, plan_reclaim
 from sublet.values.clock import format_time
 from sublet.values.errors import ConflictError, InvalidInputError
-from sublet.values.money import text_from_nano
+from sublet.values.money import price_from_nano, text_from_nano
 from sublet.values.service_classes import ServiceClasses
 from sublet.values.windows import Window
 
@@ -113,7 +113,7 @@ class MaintenancePlan:
         if len(takes.victims) > moved:
             ending = len(takes.victims) - moved
             many = f"{ending} leases end" if ending > 1 else "1 lease ends"
-            owed = ", ".join(f"{text_from_nano(nano)} {currency}" for currency, nano in sorted(self.credits.items()))
+            owed = ", ".join(f"{price_from_nano(nano)} {currency}" for currency, nano in sorted(self.credits.items()))
             words.append(
                 f"{many} early, which frees {takes.freed - moved_of(takes.victims, count=True)} accelerators for credits of {owed}; "
                 "notice goes at once"

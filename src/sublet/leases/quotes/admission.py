@@ -35,7 +35,7 @@ from sublet.store import Store
 from sublet.surplus.blocks.model import Block
 from sublet.values.clock import format_time
 from sublet.values.errors import ConflictError, InvalidInputError, LimitExceededError, NotFoundError
-from sublet.values.money import text_from_nano
+from sublet.values.money import price_from_nano
 from sublet.values.text import refuse_unsafe
 from sublet.values.windows import Window
 
@@ -247,7 +247,7 @@ class Admission:
         least_nano = block.min_price_nano or 0
         if sale.price_nano is not None and sale.price_nano < least_nano:
             raise InvalidInputError(
-                f"price is {text_from_nano(sale.price_nano)}, below the block's minimum price of {text_from_nano(least_nano)}",
+                f"price is {price_from_nano(sale.price_nano)}, below the block's minimum price of {price_from_nano(least_nano)}",
                 field="price",
             )
         request = QuoteRequest(accelerators=block.accelerators, class_name=terms.name)
