@@ -102,6 +102,10 @@ def test_a_change_of_a_lease_shows_its_price_and_is_carried_out_at_no_higher_one
     refused = confirm(console, planned.text, path, what="end", end=later, most_nano="1")
     assert "more than the" in text_of(refused.text) and leases.lease(lease.id).window == lease.window
     assert bolt.client.get(path).status_code == 404
+    for most in ("²", "9" * 5000, "-1", "1e3"):
+        planned = acme.send(path, "plan", what="end", end=later)
+        refused = confirm(console, planned.text, path, what="end", end=later, most_nano=most)
+        assert "can't be read" in text_of(refused.text) and refused.status_code == 400, most
     planned = acme.send(path, "plan", what="end", end=later)
     assert confirm(console, planned.text, path, what="end", end=later, most_nano=shown[1]).status_code == 303
     assert leases.lease(lease.id).window.end > lease.window.end

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from sublet.tls import authority as module
 from sublet.tls.authority import NAMES_MAX, SERVER_DAYS, Authority, read
 from sublet.tls.files import CertificateError, CertificateFiles
 from sublet.values.errors import ConflictError, InvalidInputError, NotFoundError
@@ -51,6 +52,39 @@ def greets(authority: Authority, certificate: Path, key: Path, name: str) -> Non
 @pytest.mark.parametrize("name", ["sublet.example.com", "127.0.0.1", "::1"])
 def test_its_certificate_is_trusted_under_its_names(authority: Authority, name: str) -> None:
     greets(authority, authority.certificate, authority.private_key, name)
+
+
+class Killed:
+    """Writes so many files, and no further one."""
+
+    def __init__(self, left: int) -> None:
+        self._left, self._whole = left, module._write
+
+    def __call__(self, path: Path, content: bytes, *, private: bool = False) -> None:
+        if not self._left:
+            raise KeyboardInterrupt
+        self._left -= 1
+        self._whole(path, content, private=private)
+
+
+def test_an_authority_that_was_killed_on_the_way_is_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before each of the four files: the same command again leaves a pair that clients trust, and keeps what they may trust."""
+    whole = module._write
+    for fatal in range(4):
+        made = Authority(tmp_path / str(fatal))
+        monkeypatch.setattr(module, "_write", Killed(fatal))
+        with pytest.raises(KeyboardInterrupt):
+            made.create(["a.example.com", "10.0.0.5"], NOW)
+        monkeypatch.setattr(module, "_write", whole)
+        before = made.trusted.read_bytes() if made.trusted.exists() else None
+        if before is not None:
+            with pytest.raises(ConflictError, match="for other names"):
+                made.create(["b.example.com"], NOW)
+        made.create(["a.example.com", "10.0.0.5"], NOW)
+        assert before in (None, made.trusted.read_bytes())
+        greets(made, made.certificate, made.private_key, "a.example.com")
+        with pytest.raises(ConflictError, match="already"):
+            made.create(["a.example.com", "10.0.0.5"], NOW)
 
 
 def test_another_name_is_refused(authority: Authority) -> None:

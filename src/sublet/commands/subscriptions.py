@@ -184,7 +184,7 @@ def _wanted(seats: int | None, add_ons: list[str] | None, coupon: dict[str, Any]
         body["seats"] = seats
     if add_ons is not None:
         pairs = [one.partition("=") for one in add_ons]
-        if any(count and not count.isdigit() for _, _, count in pairs):
+        if any(count and not (count.isascii() and count.isdigit() and len(count) < 10) for _, _, count in pairs):
             raise InvalidInputError("write an add-on as NAME or NAME=QUANTITY, such as --add-on support=2")
         body["add_ons"] = [{"id": name, "quantity": int(count or 1)} for name, _, count in pairs]
     if coupon is not None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import ipaddress
 import os
-import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +37,7 @@ from sublet.config.sections import (
 from sublet.config.volumes import Volumes
 from sublet.values.errors import InvalidInputError
 from sublet.values.service_classes import ServiceClasses
+from sublet.values.toml import toml_of
 
 FILE_NAME = "sublet.toml"
 FILE_VARIABLE = "SUBLET_CONFIG"
@@ -181,10 +181,10 @@ def load(path: Path | None = None, **overrides: Any) -> Settings:
         raise SettingsError(f"{file}: the settings file does not exist; create it, or unset {FILE_VARIABLE}")
     if file.is_file():
         try:
-            content = tomllib.loads(file.read_text(encoding="utf-8"))
+            content = toml_of(file.read_text(encoding="utf-8"))
         except UnicodeDecodeError as error:
             raise SettingsError(f"{file}: the file is not UTF-8 text; save it as UTF-8") from error
-        except tomllib.TOMLDecodeError as error:
+        except ValueError as error:
             raise SettingsError(f"{file}: {str(error)[:1].lower()}{str(error)[1:]}") from error
         except OSError as error:
             raise SettingsError(

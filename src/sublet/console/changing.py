@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -15,6 +16,7 @@ from sublet.values.errors import ForbiddenError, InvalidInputError
 from sublet.values.money import Money
 
 LABEL_LINES_MAX = 40
+_AMOUNT = re.compile(r"[0-9]{1,18}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +93,9 @@ class Changing:
         kind = form.text("what")
         most = form.text("most_nano")
         if kind == "end":
-            return ChangeRequest(end=moment_of(form.text("end")), most_nano=int(most) if most.isdigit() else None)
+            if most and not _AMOUNT.fullmatch(most):
+                raise InvalidInputError("the price of the page before can't be read; open the lease again")
+            return ChangeRequest(end=moment_of(form.text("end")), most_nano=int(most) if most else None)
         if kind == "accelerators":
             return ChangeRequest(accelerators=form.number("accelerators", "accelerators"))
         if kind == "project":

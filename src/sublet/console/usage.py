@@ -123,7 +123,7 @@ class UsagePages:
                 "asked": asked,
                 "by": [(name, LABELS[name]) for name in BY],
                 "rows": rows,
-                "cut": len(grouped) >= ROWS_MAX,
+                "cut": asked.by != "day" and len(grouped) >= ROWS_MAX,
                 "meters": meters_of(grouped),
                 "bars": bars_of(asked.wanted, by_day, currency),
                 "total": Money(sum(item.nano for item in by_day), currency),

@@ -6,7 +6,6 @@ import difflib
 import hashlib
 import math
 import re
-import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
@@ -15,6 +14,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from sublet.desk.errors import CalculationError, CaseError, is_of_numbers, nearest
 from sublet.values.errors import SubletError
+from sublet.values.toml import toml_of
 
 CASE_BYTES_MAX = 4_000_000
 
@@ -74,10 +74,10 @@ def parse_document(raw: bytes, name: str) -> Document:
     """Parse the bytes of a TOML file. Raises CaseError where they are not TOML."""
     try:
         text = raw.decode("utf-8-sig")
-        data = tomllib.loads(text)
+        data = toml_of(text)
     except UnicodeDecodeError as error:
         raise CaseError(f"{name}: the file is not UTF-8 (byte {error.start}); save it as UTF-8") from error
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:
         raise _not_toml(name, text, str(error)) from error
     return Document(name, data, dict(_index_lines(text)), hashlib.sha256(raw).hexdigest())
 

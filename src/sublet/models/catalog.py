@@ -6,7 +6,6 @@ import hashlib
 import importlib.metadata
 import importlib.util
 import re
-import tomllib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 from sublet.models.engines.kinds import KINDS, kind_of
 from sublet.models.model import CAPABILITIES, CatalogEntry, ModelFileError
 from sublet.values.errors import InvalidInputError
+from sublet.values.toml import toml_of
 
 BUILT_IN = CatalogEntry(
     name="smollm2-135m-instruct",
@@ -74,8 +74,8 @@ def parse_toml(content: bytes, path: str) -> list[CatalogEntry]:
     if len(content) > TOML_BYTES_MAX:
         raise InvalidInputError(f"{path}: larger than {TOML_BYTES_MAX} bytes; split it")
     try:
-        document = tomllib.loads(content.decode())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        document = toml_of(content.decode())
+    except ValueError as error:
         raise InvalidInputError(f"{path}: {error}") from error
     unknown = set(document) - {"models"}
     entries = document.get("models")

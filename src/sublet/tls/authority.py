@@ -59,13 +59,16 @@ class Authority:
         self.certificate, self.private_key = folder / "server.pem", folder / "server.key"
 
     def create(self, names: Sequence[str], now: datetime) -> Certificate:
-        """A new authority for `names` (host names and addresses), and a certificate of the server that it signed. Raises
-        InvalidInputError, ConflictError where there is one already or the folder can't be written."""
+        """A new authority for `names` (host names and addresses), and a certificate of the server that it signed. What was killed
+        on the way is finished. Raises InvalidInputError, ConflictError where there is one already or the folder can't be
+        written."""
         wanted = _names(names)
-        if self._key.exists() or self.trusted.exists():
+        if self.certificate.exists() and (self._key.exists() or self.trusted.exists()):
             raise ConflictError(
                 f"{self.folder} has an authority already; `sublet tls renew` signs a new certificate with it"
             )
+        if self.trusted.exists():
+            return self._finish(wanted, now)
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Sublet authority")])
         constraints = x509.NameConstraints([_constraint(name) for name in wanted], None)
@@ -77,8 +80,18 @@ class Authority:
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         )
         self._make_folder()
+        trusted = built.sign(key, hashes.SHA256())
         _write(self._key, _pem(key), private=True)
-        _write(self.trusted, built.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
+        _write(self.trusted, trusted.public_bytes(serialization.Encoding.PEM))
+        return self._sign(wanted, now)
+
+    def _finish(self, wanted: Sequence[str | _Address], now: datetime) -> Certificate:
+        """The certificate of an authority that has none, as clients may trust that authority by now."""
+        constraints = self._load()[0].extensions.get_extension_for_class(x509.NameConstraints).value
+        if set(constraints.permitted_subtrees or ()) != {_constraint(name) for name in wanted}:
+            raise ConflictError(
+                f"{self.folder} has an authority for other names; move the folder away, or use its names"
+            )
         return self._sign(wanted, now)
 
     def renew(self, now: datetime) -> Certificate:

@@ -32,6 +32,7 @@ from sublet.leases.images.model import (
 )
 from sublet.leases.images.service import Images, ImageSite, NewImage
 from sublet.leases.model import Lease
+from sublet.leases.projects import OtherProjectError
 from sublet.leases.uploads import UploadOffsetError
 from sublet.store.tables.outbox import outbox_events
 from sublet.values.errors import ConflictError, InvalidInputError, NotFoundError
@@ -91,6 +92,8 @@ def test_an_image_is_sent_in_parts_and_goes_on_where_it_broke_off(world: World, 
     assert images.append("mine", CUSTOMER, 0, ROOT[:4000]).received_bytes == 4000, "the same part again changes nothing"
     with pytest.raises(UploadOffsetError, match="continue at 4000"):
         images.append("mine", CUSTOMER, 5000, ROOT[5000:6000])
+    with pytest.raises(OtherProjectError):
+        images.append("mine", CUSTOMER, 4000, ROOT[4000:5000], "blue")
     again = Images(world.store, images._site)
     known = again.create(CUSTOMER, announced("mine", ROOT))
     assert (known.id, known.received_bytes) == (first.id, 4000)

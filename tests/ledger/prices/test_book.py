@@ -50,6 +50,7 @@ def book(*prices: dict[str, Any], **sections: Any) -> Any:
         ({"from": "2026-01-01T00:00:00"}, "offset"),
         ({"until": "2025-12-31T00:00:00Z"}, "must not be before from"),
         ({"per": 0}, "whole number"),
+        ({"per": "²"}, "whole number"),
         ({"id": "white space"}, "letters"),
         ({"surprise": 1}, "is not a field"),
         ({"kind": "package"}, "size"),

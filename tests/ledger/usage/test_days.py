@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import Connection, delete, text
+from sqlalchemy import Connection, delete, insert, text
 
 from sublet.accounts.service import Accounts
 from sublet.ledger.model import UsageEvent
@@ -24,7 +24,7 @@ from sublet.ledger.usage.days import Wanted, day_of
 from sublet.store import Store
 from sublet.store.paging import PageRequest
 from sublet.store.schema import migrate
-from sublet.store.tables.ledger import heads
+from sublet.store.tables.ledger import heads, usage_days
 from sublet.values.clock import SimulatedClock, to_micros
 
 NOW = datetime(2026, 3, 10, tzinfo=UTC)
@@ -200,6 +200,31 @@ def test_sums_pass_64_bits(any_store: Store) -> None:
     with any_store.read() as connection:
         [found] = days.used_by(connection, wanted, "day")
     assert found.nano == 3 * 8_100_000_000 * 10**9 > 2**63 and found.steps == 27_000_000_000_000
+
+
+def test_a_year_of_several_meters_is_whole(store: Store) -> None:
+    """Its days by meter are more than the groups that other tables show: the totals are of all of them."""
+    now = store.clock.now()
+    rows = [
+        {
+            "organization_id": "org_a",
+            "day": (now.date() - timedelta(days=ago)).isoformat(),
+            "item": "m",
+            "meter": meter,
+            "project": "",
+            "key_id": "",
+            "quantity_wholes": 0,
+            "quantity_rests": 1,
+            "wholes": 0,
+            "rests": 1,
+        }
+        for ago in range(366)
+        for meter in ("tokens.input", "tokens.input_cached", "tokens.output")
+    ]
+    store.write(lambda connection: connection.execute(insert(usage_days), rows))
+    with store.read() as connection:
+        found = days.used_by(connection, Wanted("org_a", now.date() - timedelta(days=365), now.date()), "day")
+    assert sum(item.nano for item in found) == len(found) == 3 * 366 > days.ROWS_MAX
 
 
 def test_groups_filters_and_records(any_store: Store) -> None:

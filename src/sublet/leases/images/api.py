@@ -49,8 +49,8 @@ def router(images: Images, require: Require) -> APIRouter:
     ) -> wire.Image:
         """Upload the part that begins at `offset`, which is the image's `received_bytes`. The last part starts the import.
         Sending a part again changes nothing."""
-        content = await request.body()
-        found = await run_in_threadpool(images.append, image, _owner(actor, image), offset, content)
+        content, project = await request.body(), acting_for(actor)
+        found = await run_in_threadpool(images.append, image, _owner(actor, image), offset, content, project)
         return as_answer(wire.Image, found.as_dict())
 
     @routes.get("/v1/images")

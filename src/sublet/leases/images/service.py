@@ -123,14 +123,17 @@ class Images:
 
         return self._store.write(write)
 
-    def append(self, id_or_name: str, organization_id: str | None, offset: int, content: bytes) -> Image:
+    def append(
+        self, id_or_name: str, organization_id: str | None, offset: int, content: bytes, project: str = ""
+    ) -> Image:
         """Store the part of an upload that begins at `offset`. The last part starts the import. Raises NotFoundError,
-        ConflictError, UploadOffsetError, InvalidInputError, StorageFullError."""
+        OtherProjectError, ConflictError, UploadOffsetError, InvalidInputError, StorageFullError."""
         if not 0 < len(content) <= PART_BYTES_MAX:
             raise InvalidInputError(f"a part has 1 to {PART_BYTES_MAX} bytes, not {len(content)}")
         with self._receiving:
             with self._store.read() as connection:
                 image = _found(sql.image(connection, id_or_name, organization_id, own=True), id_or_name)
+            refuse_other(f"image {image.name}", image.project, project)
             if image.state is not _S.UPLOADING:
                 raise ConflictError(f"image {image.name} is {image.state}, and takes no more parts")
             if image.node_id != self._node():

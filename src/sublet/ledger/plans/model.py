@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
@@ -16,6 +15,7 @@ from sublet.ledger.prices.fields import Fields
 from sublet.ledger.prices.terms import Price, read_price
 from sublet.values.clock import format_time, parse_time
 from sublet.values.errors import ConflictError, InvalidInputError
+from sublet.values.toml import toml_of
 
 ANNIVERSARY, CALENDAR = "anniversary", "calendar"
 """Where periods begin: with the subscription, or with months and years of the calendar."""
@@ -93,8 +93,8 @@ def plan_from_toml(text: str, where: str) -> Plan:
     if len(text.encode()) > PLAN_BYTES_MAX:
         raise InvalidInputError(f"{where} is larger than {PLAN_BYTES_MAX} bytes")
     try:
-        raw = tomllib.loads(text, parse_float=str)
-    except tomllib.TOMLDecodeError as error:
+        raw = toml_of(text, str)
+    except ValueError as error:
         raise InvalidInputError(f"{where} is not TOML: {error}") from error
     return plan_from_dict(raw, where)
 

@@ -26,6 +26,7 @@ from sublet.ledger.prices.terms import (
 from sublet.ledger.usage.meters import METERS
 from sublet.values.clock import format_time
 from sublet.values.errors import ConflictError, InvalidInputError
+from sublet.values.toml import toml_of
 
 BOOK_BYTES_MAX = 4 * 2**20
 ENTRIES_MAX = 20_000
@@ -283,7 +284,7 @@ def parsed_toml(text: str, where: str) -> Mapping[str, Any]:
     if len(text.encode()) > BOOK_BYTES_MAX:
         raise InvalidInputError(f"{where} is larger than {BOOK_BYTES_MAX} bytes")
     try:
-        raw = tomllib.loads(text, parse_float=_no_float)
+        raw = toml_of(text, _no_float)
     except tomllib.TOMLDecodeError as error:
         raise InvalidInputError(f"{where} is not TOML: {error}") from error
     except ValueError as error:

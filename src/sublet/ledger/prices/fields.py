@@ -71,7 +71,7 @@ class Fields:
 
     def whole(self, field: str, default: int | None, least: int) -> int:
         value = self._raw.get(field, default)
-        if isinstance(value, str) and value.isdigit() and len(value) < 19:
+        if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 19:
             value = int(value)
         if type(value) is not int or not least <= value < 10**18:
             raise self.fail(field, f"must be a whole number from {least}")

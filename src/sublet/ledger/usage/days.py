@@ -21,6 +21,7 @@ from sublet.ledger import store as sql
 from sublet.ledger.rating.figures import DIMENSIONS, ORIGINAL, USED_AT, used_lines
 from sublet.ledger.store import LINES, RATING, EventRow
 from sublet.ledger.usage.intake import Parties
+from sublet.ledger.usage.meters import METERS
 from sublet.store.paging import Listing, Page, PageRequest
 from sublet.store.tables.ledger import events, lines
 from sublet.store.tables.ledger import usage_days as table
@@ -145,14 +146,16 @@ def is_behind(connection: Connection) -> bool:
 
 
 def used_by(connection: Connection, wanted: Wanted, by: str) -> list[Used]:
-    """Usage grouped by one of BY, and by meter; by day in order of time. Exact beyond 64 bits. At most ROWS_MAX groups."""
+    """Usage grouped by one of BY, and by meter; by day in order of time. Exact beyond 64 bits. All days, and at most ROWS_MAX
+    groups of anything else."""
     of = table.c[by]
+    most = ROWS_MAX if by != "day" else ((wanted.until - wanted.since).days + 1) * len(METERS)
     rows = connection.execute(
         select(of.label("of"), table.c.meter, *(func.sum(table.c[name]).label(name) for name in _ADDED))
         .where(*_conditions(wanted))
         .group_by(of, table.c.meter)
         .order_by(of, table.c.meter)
-        .limit(ROWS_MAX)
+        .limit(most)
     )
     return [Used(row.of, row.meter, _whole(row, "quantity_"), _whole(row)) for row in rows]
 
