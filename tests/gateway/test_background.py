@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from openai import BadRequestError, ConflictError, NotFoundError, OpenAI
+from openai import BadRequestError, ConflictError, NotFoundError, OpenAI, RateLimitError
 from sqlalchemy import select, update
 from tests.gateway.harness import MODEL, Answering, Running, ScriptedEngine, chunk, event, timings, until, usage
 
@@ -153,6 +153,27 @@ def test_a_restart_goes_on_or_says_so(make_gateway: Any, engine: ScriptedEngine,
         assert [item.sequence_number for item in told] == list(range(len(told)))
         assert told[-1].type == "response.failed"
     assert gateway.tokens() == {"tokens.input": 5, "tokens.output": 4}
+
+
+def test_an_organization_follows_only_so_many_at_once(
+    make_gateway: Any, engine: ScriptedEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sublet.gateway.background.worker.FOLLOWERS_PER_ORGANIZATION_MAX", 2)
+    gateway: Running = make_gateway()
+    steps = Steps(engine)
+    with client_of(gateway) as client:
+        first = client.responses.create(model=MODEL, input="x", background=True, stream=True)
+        steps.let(1)
+        name = next(iter(first)).response.id  # type: ignore[union-attr]
+        second = client.responses.retrieve(name, stream=True)
+        next(iter(second))
+        with pytest.raises(RateLimitError, match="follows 2"):
+            client.responses.retrieve(name, stream=True)
+        second.close()
+        until(lambda: gateway.get(f"/v1/responses/{name}").status == 200)
+        steps.let(3)
+        assert list(first)[-1].type == "response.completed"
+        assert list(client.responses.retrieve(name, stream=True))[-1].type == "response.completed"
 
 
 def written(store: Store) -> bool:

@@ -103,6 +103,13 @@ def one(connection: Connection, organization_id: str, response_id: str) -> Backg
     return _of(row) if row is not None else None
 
 
+def status_of(connection: Connection, organization_id: str, response_id: str) -> str | None:
+    """How far that of an organization is, as `one`, but without what was asked: those who follow it look often."""
+    own = (rows.c.id == response_id[:64]) & (rows.c.organization_id == organization_id)
+    found: str | None = connection.execute(select(rows.c.status).where(own)).scalar()
+    return found
+
+
 def claim(connection: Connection, item: Sighted, worker: str) -> Background | None:
     """Take one over from whom `item` names, unless that one has moved meanwhile; the one, if that was possible."""
     seen = (rows.c.id == item.id) & (rows.c.worker == item.worker) & (rows.c.beat == item.beat)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future
 from functools import partial
@@ -27,7 +28,7 @@ from sublet.gateway.stored import Responses, StoredResponse, items_json
 from sublet.gateway.surfaces.responses_background import BackgroundSurface, unfinished
 from sublet.gateway.surfaces.stream_form import Identity
 from sublet.store import Store
-from sublet.values.errors import SubletError, UnavailableError
+from sublet.values.errors import LimitExceededError, SubletError, UnavailableError
 
 log = structlog.get_logger(__name__)
 
@@ -37,6 +38,8 @@ AGAIN_S = 5.0
 TIDY_S = 60.0
 ENDING_ROUNDS = 40
 PART_BYTES_MAX = 256 * 1024
+FOLLOWERS_PER_ORGANIZATION_MAX = 64
+"""Streams of events at once: each looks into the database several times a second."""
 THREADS = 4
 
 T = TypeVar("T")
@@ -56,6 +59,7 @@ class BackgroundWorker:
         self._seen: dict[str, tuple[str, int, float]] = {}
         self.canceled: set[str] = set()
         """Those of this gateway's that are to end."""
+        self._followers: Counter[str] = Counter()
         self._beaten_at = self._tidied_at = -TIDY_S
         self._failing = False
 
@@ -109,24 +113,46 @@ class BackgroundWorker:
     async def ended(self, organization_id: str, response_id: str) -> Background | None:
         """One that was canceled, once it is over, or after some seconds."""
         for _ in range(ENDING_ROUNDS):
-            item = await self.find(organization_id, response_id)
-            if item is None or item.status == sql.OVER:
-                return item
+            if await self._status(organization_id, response_id) in (None, sql.OVER):
+                break
             await asyncio.sleep(min(FLUSH_S, self._pace.poll_s))
-        return item
+        return await self.find(organization_id, response_id)
 
-    async def follow(self, item: Background, after: int) -> AsyncIterator[bytes]:
-        """The events behind number `after`, until the last one."""
+    async def _status(self, organization_id: str, response_id: str) -> str | None:
+        return await self._aside.read(lambda connection: sql.status_of(connection, organization_id, response_id))
+
+    def follow(self, item: Background, after: int) -> AsyncIterator[bytes]:
+        """The events behind number `after`, until the last one. Raises LimitExceededError, at once."""
+        if self._followers[item.organization_id] >= FOLLOWERS_PER_ORGANIZATION_MAX:
+            raise LimitExceededError(
+                f"this organization follows {FOLLOWERS_PER_ORGANIZATION_MAX} background responses, the maximum; close a stream, or "
+                f"ask for response {item.id} without stream",
+                retry_after_s=5.0,
+            )
+        return self._events(item, after)
+
+    async def _events(self, item: Background, after: int) -> AsyncIterator[bytes]:
+        whose = item.organization_id
+        self._followers[whose] += 1
+        try:
+            async for event in self._told(item, after):
+                yield event
+        finally:
+            self._followers[whose] -= 1
+            if not self._followers[whose]:
+                del self._followers[whose]
+
+    async def _told(self, item: Background, after: int) -> AsyncIterator[bytes]:
         number = 0
         while True:
-            found = await self.find(item.organization_id, item.id)
+            status = await self._status(item.organization_id, item.id)
             some = await self._aside.read(partial(sql.parts, response_id=item.id, number=number))
             for at, content in some:
                 number = at + 1
                 for event in sql.events_after(content, after):
                     yield event.encode()
             if not some:
-                if found is None or found.status == sql.OVER:
+                if status in (None, sql.OVER):
                     return
                 await asyncio.sleep(min(FLUSH_S, self._pace.poll_s))
 
