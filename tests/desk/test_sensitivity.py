@@ -139,6 +139,7 @@ def test_the_command_prints_swings_and_a_grid(tmp_path: Path) -> None:
     shown = CliRunner().invoke(app, ["sensitivity", str(path), "profit", "--input", "cost"])
     assert "cost" in shown.stdout
     assert "price" not in shown.stdout
+    assert shown.stdout.startswith("profit = ") and "result at high" in shown.stdout
 
 
 @pytest.mark.real

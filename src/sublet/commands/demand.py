@@ -278,6 +278,9 @@ def show_forecast(
     say(f"{pool}: {now} in use now; {history_text(found['history_s'])} of history")
     rows: list[dict[str, str]] = []
     reasons: dict[str, list[str]] = {}
+    peaks = [peak for item in found["horizons"] for peak in item["quantiles"]]
+    whys = {peak["why"] for peak in peaks}
+    any_known = any(peak["accelerators"] is not None for peak in peaks)
     for item in found["horizons"]:
         within = span_text(item["horizon_s"])
         row: dict[str, str] = {"within": within}
@@ -288,6 +291,9 @@ def show_forecast(
             if not known:
                 reasons.setdefault(f"{within}: {peak['why']}", []).append(f"{peak['quantile']:g}")
         rows.append(row)
+    if len(whys) == 1 and not any_known:
+        say(f"no forecast: {whys.pop()}; to add past demand, use `sublet demand import`")
+        return
     print_rows(rows, {key: key if key == "within" else f"peak at {key}" for key in rows[0]}, "")
     for why, levels in reasons.items():
         note(f"{', '.join(levels)} within {why}")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sublet.client.remote import connect
+from sublet.commands.revenue import show_actuals
 from sublet.desk.digits import figure
 from sublet.output import JsonFlag, print_json, print_rows, say
 from sublet.values.errors import InvalidInputError
@@ -260,14 +261,19 @@ def sensitivity(
         "unit": "unit",
         "low": "low",
         "high": "high",
-        "at_low": "at low",
-        "at_high": "at high",
-        "ends": "ends",
+        "at_low": "result at low",
+        "at_high": "result at high",
+        "ends": "low and high from",
     }
     told = [
-        {**{key: _content(value) for key, value in asdict(swing).items()}, "unit": sheet[swing.input].unit}
+        {
+            **{key: figure(value) if isinstance(value, float) else value for key, value in asdict(swing).items()},
+            "unit": sheet[swing.input].unit,
+        }
         for swing in found
     ]
+    if sheet[result].is_number:
+        say(f"{result} = {figure(sheet[result].number)} {sheet[result].unit}")
     print_rows(told, heads, f"no input moves {result!r}")
     if pair is not None:
         say()
@@ -427,34 +433,7 @@ def actuals(
         print_json(found)
         return
     for each in (found, *found.get("other_currencies", ())):
-        _show_actuals(each, days)
-
-
-def _show_actuals(found: dict[str, Any], days: int) -> None:
-    """What was earned in one currency: by pool and channel, then all of it against the journal."""
-    shown = ("revenue", "credits", "per_accelerator_hour", "per_watt_year", "utilization")
-    rows = [
-        {"pool": row["pool"], "channel": row["channel"], **{key: _content(row[key]["value"]) for key in shown}}
-        for row in found["pools"]
-    ]
-    currency = found["currency"]
-    heads = {
-        "pool": "pool", "channel": "channel", "revenue": f"revenue, {currency}", "credits": f"credits, {currency}",
-        "per_accelerator_hour": f"{currency} per accelerator-hour", "per_watt_year": f"{currency}/W-yr in use",
-        "utilization": "share sold",
-    }  # fmt: skip
-    print_rows(rows, heads, f"nothing was sold from any pool in the last {days} days")
-    statement = found["statement"]
-    if statement is not None:
-        told = {
-            **statement["parts"],
-            "total": statement["total"],
-            **statement["moved"],
-            "journal": statement["journal"],
-        }
-        lines = [{"what": name, "amount": amount} for name, amount in told.items()]
-        print_rows(lines, {"what": "earned", "amount": currency}, "")
-        say(statement["sentence"])
+        show_actuals(each, days)
 
 
 def _simulated(item: SimulatedResult, unit: str) -> dict[str, Any]:

@@ -1,14 +1,14 @@
-"""`sublet ledger revenue`: what was earned, what is deferred, and what is not billed yet."""
+"""What was earned: `sublet ledger revenue`, and what `sublet desk actuals` prints."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from sublet.client.remote import LONG_S, connect, organization_id
-from sublet.output import JsonFlag, print_json, print_rows
-from sublet.shown import Columns, money
+from sublet.output import JsonFlag, print_json, print_rows, say
+from sublet.shown import Columns, money, money_text
 
 _BALANCES = {
     "deferred_closing": "deferred",
@@ -53,3 +53,45 @@ def checklist(
         print_rows(rows, {"name": "step", "state": "state", "missing": "missing"}, "no steps")
     if not found["ready"]:
         raise typer.Exit(1)
+
+
+def show_actuals(found: dict[str, Any], days: int) -> None:
+    """What was earned in one currency: by pool and channel, then all of it against the journal."""
+    amounts = ("revenue", "credits", "per_accelerator_hour", "per_watt_year")
+    rows = [
+        {
+            "pool": row["pool"],
+            "channel": row["channel"],
+            **{key: money_text(row[key]["value"]) for key in amounts},
+            "utilization": _percent(row["utilization"]["value"]),
+        }
+        for row in found["pools"]
+    ]
+    currency = found["currency"]
+    heads = {
+        "pool": "pool", "channel": "channel", "revenue": f"revenue, {currency}", "credits": f"credits, {currency}",
+        "per_accelerator_hour": f"{currency} per accelerator-hour", "per_watt_year": f"{currency}/W-yr in use",
+        "utilization": "share sold",
+    }  # fmt: skip
+    print_rows(rows, heads, f"nothing was sold from any pool in the last {days} days")
+    statement = found["statement"]
+    if statement is not None:
+        told = {
+            **statement["parts"],
+            "total": statement["total"],
+            **statement["moved"],
+            "journal": statement["journal"],
+        }
+        lines = [{"what": name, "amount": amount} for name, amount in told.items()]
+        print_rows(lines, {"what": "earned", "amount": currency}, "")
+        say(statement["sentence"])
+
+
+def _percent(share: float | None) -> str:
+    return (
+        money_text(None)
+        if share is None
+        else f"{100 * share:.2g} %"
+        if share < 0.1
+        else f"{share:.0%}".replace("%", " %")
+    )

@@ -348,13 +348,13 @@ class Transitions:
                     self._credit(connection, self._read(connection, lease_id), now)
             elif lease.state is LeaseState.PAUSED or (lease.service_s and lease.state is LeaseState.PREPARING):
                 sql.update_lease(connection, lease_id, end_reason="released")
-                self._change(connection, lease, LeaseState.ENDING, actor, "given back by the tenant", now)
+                self._change(connection, lease, LeaseState.ENDING, actor, "ended by the tenant", now)
             elif lease.state is LeaseState.PREPARING:
                 # The sandbox may be starting: the accelerators stay fenced until it is proved gone.
                 sql.update_lease(connection, lease_id, end_reason="canceled")
             elif lease.state.served:
                 sql.update_lease(connection, lease_id, end_reason="released")
-                self._change(connection, lease, LeaseState.ENDING, actor, "given back by the tenant", now)
+                self._change(connection, lease, LeaseState.ENDING, actor, "ended by the tenant", now)
             return self._read(connection, lease_id)
 
         return self._store.write(write)

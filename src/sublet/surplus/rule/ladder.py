@@ -340,7 +340,7 @@ def _demand_step(view: View, policy: ServiceClass, until_s: float, outlook: Outl
         promise = f"at {policy.broken_per_1000_max:g} broken in 1,000"
         if tail < 0:
             return (
-                f"{count} because {hours_text(view.history_s)} of history, faded by age, is too little evidence "
+                f"{count} because {hours_text(view.history_s)} of history, weighted by age, is too little evidence "
                 f"to promise {hours_text(until_s)} {promise}"
             )
         return (
