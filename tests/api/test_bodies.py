@@ -48,7 +48,7 @@ def test_every_field_of_every_body_is_bounded_and_no_other_is_known(service: Ser
     assert unbounded == []
 
 
-AMOUNTS = (".amount", ".limit", "price_per_accelerator_hour")
+AMOUNTS = (".amount", ".coupon.percent", ".limit", "price_per_accelerator_hour")
 
 
 def _unbounded(document: dict[str, Any], schema: dict[str, Any], where: str) -> Iterator[str]:

@@ -65,7 +65,7 @@ def edits(service: Service) -> dict[str, Edit]:
         "prices": ("/v1/prices", "PUT", "/v1/prices", [BOOK, BOOK.replace("ours", "mine")]),
         "rate card": (card, "PUT", card, [OWN, OWN.replace("ours", "theirs")]),
         "plan": (seats, "POST", f"{seats}/change", [{"seats": 1}, {"seats": 2}]),
-        "end of a plan": (seats, "POST", f"{seats}/end", [{}, {"withdraw": True}]),
+        "end of a plan": (seats, "POST", f"{seats}/end", [{"at": "2026-06-01T00:00:00Z"}, {"at": "2026-07-01T00:00:00Z"}]),
         "profile": (profile, "PUT", profile, [{"legal_name": "Acme"}, {"legal_name": "Acme Inc."}]),
         "budget": (f"/v1/budgets/{made}", "PATCH", f"/v1/budgets/{made}", [{"limit": "6"}, {"limit": "7"}]),
         "limit": (f"/v1/limits/{limit}", "PUT", f"/v1/limits/{limit}", [{"concurrency": 6}, {"concurrency": 7}]),
@@ -173,6 +173,10 @@ def test_every_change_in_place_knows_if_match(service: Service) -> None:
     added = {
         ("PUT", "/v1/demand/{pool_id}/history"): "adds history and changes none",
         ("PUT", "/v1/images/{image}/content"): "adds a part of an upload, and names the byte at which it begins",
+        (
+            "PUT",
+            "/v1/volumes/{volume}/copies/{copy_id}/content",
+        ): "adds a part of a copy, and names the byte at which it begins",
         (
             "PUT",
             "/v1/organizations/{organization}/people/{person_id}/role",

@@ -192,9 +192,9 @@ class Surplus:
                 rungs.append(rung)
                 if rung.count:
                     offered.append(self._as_sold(view, policy, rung.count, window, before))
-        evidence = Evidence(view.in_use, view.sample_age_s, view.history_s, view.hours.t, _methods(view.hours))
+        evidence = Evidence(view.in_use, view.sample_age_s, view.history_s, view.hours.t, _methods(view))
         now_sold = sum(item.count for item in standing if item.window.contains(view.at))
-        notes = tuple(_notes(view.hours))
+        notes = tuple(_notes(view))
         told = tuple(as_dict(stood) for _, stood in sorted((view.standings or {}).items()))
         return Ladder(
             pool_id, view.at, view.facts.capacity, now_sold, tuple(rungs), tuple(alone), evidence, notes, told
@@ -433,18 +433,18 @@ def _latest_step_s(history: Series) -> float:
     return float(np.median(np.diff(latest))) / 1e6 if latest.size > 1 else float(history.step_s)
 
 
-def _methods(hours: Hours) -> str:
+def _methods(view: View) -> str:
     """The forecasting method for each length, such as `hours: 1 h; day_high, levels: 4 h; day_high: 24 h`."""
     lengths: dict[str, list[str]] = {}
-    for slots, seller in hours.lived():
-        lengths.setdefault(", ".join(seller.shares(hours.t)), []).append(f"{slots} h")
+    for slots, seller in view.asked():
+        lengths.setdefault(", ".join(seller.shares(view.hours.t)), []).append(f"{slots} h")
     return "; ".join(f"{method}: {', '.join(found)}" for method, found in lengths.items()) or "none"
 
 
-def _notes(hours: Hours) -> Iterable[str]:
-    for slots, seller in hours.lived():
-        if seller.since is not None and list(seller.shares(hours.t)) == [seller.method]:
-            since = format_time(from_micros((hours.first_hour + seller.since) * HOUR_S * 1_000_000))
+def _notes(view: View) -> Iterable[str]:
+    for slots, seller in view.asked():
+        if seller.since is not None and list(seller.shares(view.hours.t)) == [seller.method]:
+            since = format_time(from_micros((view.hours.first_hour + seller.since) * HOUR_S * 1_000_000))
             yield f"promises of {slots} h are forecast by {seller.method} since {since}: its record was the best"
         if seller.ratio >= REGIME_RATIO:
             yield (

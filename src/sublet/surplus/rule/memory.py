@@ -248,7 +248,7 @@ class Hours:
             if not self.methods:
                 self.methods.update(candidates(self.shared.in_use, self.first_hour, self.phase))
             begin = max(SHADOW_HOURS_MIN, self.t - SHADOW_HOURS_MAX)
-            own = max(lived for lived in LIVED_LENGTHS if lived <= length)
+            own = lived_length(length)
             lead = None if own == length else self._seller(own)
             seller = self.sellers[length] = Seller(length, self.methods, begin, lead, self.shared.high)
             told = self._told().get(length) if lead is None else None
@@ -400,6 +400,11 @@ class Memory:
             hours = _hours_again(known.hours, changed, known.series, at, kept)
             known = replace(known, hours=known.hours.extended(hours))
         return known
+
+
+def lived_length(length: int) -> int:
+    """The length of the record that sellers of `length` go by."""
+    return max(lived for lived in LIVED_LENGTHS if lived <= length)
 
 
 @cache

@@ -15,7 +15,7 @@ from sublet.demand.forecast.forecaster import Futures, PlainRises, Recent
 from sublet.demand.forecast.lookback import last_seen
 from sublet.demand.model import Claim, Floats
 from sublet.surplus.model import HOUR_S, PoolFacts, Standings
-from sublet.surplus.rule.memory import Hours, length_of
+from sublet.surplus.rule.memory import Hours, length_of, lived_length
 from sublet.surplus.rule.seller import Seller, Voice, ladder_caution
 from sublet.values.clock import to_micros
 from sublet.values.service_classes import ServiceClass
@@ -86,6 +86,13 @@ class View:
                 self._fine_outlook(fine, slots) if fine else self._hourly(slots, lasts)
             )
         return known
+
+    def asked(self) -> list[tuple[int, Seller]]:
+        """The sellers with a record that decisions about this moment asked, with their lengths in hours, shortest first."""
+        lengths = {
+            lived_length(found.told_slots) for found in self._outlooks.values() if vars(found).get("seller") is not None
+        }
+        return [(length, seller) for length, seller in self.hours.lived() if length in lengths]
 
     @cached_property
     def _outlooks(self) -> dict[tuple[bool, int, int], Outlook]:
