@@ -163,6 +163,7 @@ def any_store(
         yield opened
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist names the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """For `--dist loadgroup`: one worker runs a file's tests, and one all that need the Slurm cluster."""
     for item in items:
