@@ -96,6 +96,7 @@ def test_every_reference_of_the_document_leads_somewhere(service: Service) -> No
     names = {reference.rsplit("/", 1)[1] for reference in references(document)}
     assert names <= set(document["components"]["schemas"])
     assert {"Lease", "Quote", "Problem", "NewQuote", "LeasePage"} <= names
+    assert not [name for name in document["components"]["schemas"] if "__" in name], "two types have the same name"
 
 
 def test_every_operation_declares_the_type_of_its_answer(service: Service) -> None:

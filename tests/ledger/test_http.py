@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from sublet.accounts.model import Actor
 from sublet.ledger.api import router
+from sublet.ledger.plans.model import PLAN_BYTES_MAX
 from sublet.ledger.service import Ledger
 from sublet.ledger.usage.cloudevents import BATCHED, STRUCTURED, read_request
 from sublet.store.once import Effect
@@ -327,6 +328,16 @@ def test_prices_over_http(operator: TestClient) -> None:
     assert operator.put("/v1/prices", content=b"\xff").status_code == 400
     gone = operator.put("/v1/prices", content=b"name = 'empty'")
     assert gone.status_code == 409 and "is missing" in gone.json()["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [(b"\xff\xfe", "UTF-8"), (b"#" * (PLAN_BYTES_MAX + 1), f"at most {PLAN_BYTES_MAX} bytes"), (b"id = ", "not TOML")],
+)
+def test_a_plan_that_can_not_be_read_is_refused(operator: TestClient, body: bytes, words: str) -> None:
+    answer = operator.post("/v1/pricing-plans", content=body, headers={"content-type": "application/toml"})
+    assert answer.status_code == 400 and words in answer.json()["error"]["message"], answer.text
+    assert operator.get("/v1/pricing-plans").json()["plans"] == []
 
 
 def test_a_correction_of_nothing_is_dismissed_by_the_operator_alone(

@@ -989,15 +989,17 @@ class AsyncLedger:
         """`GET /v1/pricing-plans`"""
         return await self._call("ledger.list_plans", query={"limit": limit, "after": after})
 
-    def iter_plans(self) -> AsyncIterator[ledger.Plan]:
+    def iter_plans(self) -> AsyncIterator[ledger.PricingPlan]:
         """Every row of `GET /v1/pricing-plans`, page by page."""
         return each_async(self._call, "ledger.list_plans", query={})
 
-    async def read_plan(self, plan_id: str) -> ledger.Plan:
+    async def read_plan(self, plan_id: str) -> ledger.PricingPlan:
         """`GET /v1/pricing-plans/{plan_id}`"""
         return await self._call("ledger.read_plan", plan_id)
 
-    async def publish_plan(self, body: bytes, content_type: str, *, idempotency_key: str | None = None) -> ledger.Plan:
+    async def publish_plan(
+        self, body: bytes, content_type: str, *, idempotency_key: str | None = None
+    ) -> ledger.PricingPlan:
         """`POST /v1/pricing-plans`"""
         return await self._call(
             "ledger.publish_plan", body=body, content_type=content_type, idempotency_key=idempotency_key

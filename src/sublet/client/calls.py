@@ -965,15 +965,15 @@ class Ledger:
         """`GET /v1/pricing-plans`"""
         return self._call("ledger.list_plans", query={"limit": limit, "after": after})
 
-    def iter_plans(self) -> Iterator[ledger.Plan]:
+    def iter_plans(self) -> Iterator[ledger.PricingPlan]:
         """Every row of `GET /v1/pricing-plans`, page by page."""
         return each(self._call, "ledger.list_plans", query={})
 
-    def read_plan(self, plan_id: str) -> ledger.Plan:
+    def read_plan(self, plan_id: str) -> ledger.PricingPlan:
         """`GET /v1/pricing-plans/{plan_id}`"""
         return self._call("ledger.read_plan", plan_id)
 
-    def publish_plan(self, body: bytes, content_type: str, *, idempotency_key: str | None = None) -> ledger.Plan:
+    def publish_plan(self, body: bytes, content_type: str, *, idempotency_key: str | None = None) -> ledger.PricingPlan:
         """`POST /v1/pricing-plans`"""
         return self._call("ledger.publish_plan", body=body, content_type=content_type, idempotency_key=idempotency_key)
 

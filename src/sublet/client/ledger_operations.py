@@ -17,8 +17,8 @@ LEDGER: tuple[Operation, ...] = (
         edits=True,
     ),
     Operation("ledger.list_plans", "GET", "/v1/pricing-plans", query=PAGE, answer="ledger:PlanList", items="plans"),
-    Operation("ledger.read_plan", "GET", "/v1/pricing-plans/{plan_id}", answer="ledger:Plan"),
-    Operation("ledger.publish_plan", "POST", "/v1/pricing-plans", body="raw", answer="ledger:Plan"),
+    Operation("ledger.read_plan", "GET", "/v1/pricing-plans/{plan_id}", answer="ledger:PricingPlan"),
+    Operation("ledger.publish_plan", "POST", "/v1/pricing-plans", body="raw", answer="ledger:PricingPlan"),
     Operation(
         "ledger.list_plan_subscriptions",
         "GET",

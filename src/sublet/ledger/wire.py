@@ -31,13 +31,13 @@ from sublet.ledger.payments.wire import RefundList as RefundList
 from sublet.ledger.payments.wire import UndoneNetting as UndoneNetting
 from sublet.ledger.payments.wire import WriteOff as WriteOff
 from sublet.ledger.plans.wire import NewPlanSubscription as NewPlanSubscription
-from sublet.ledger.plans.wire import Plan as Plan
 from sublet.ledger.plans.wire import PlanChange as PlanChange
 from sublet.ledger.plans.wire import PlanEnd as PlanEnd
 from sublet.ledger.plans.wire import PlanList as PlanList
 from sublet.ledger.plans.wire import PlanSubscription as PlanSubscription
 from sublet.ledger.plans.wire import PlanSubscriptionList as PlanSubscriptionList
 from sublet.ledger.plans.wire import PlanSubscriptionSummary as PlanSubscriptionSummary
+from sublet.ledger.plans.wire import PricingPlan as PricingPlan
 from sublet.ledger.prices.wire import RateCard as RateCard
 from sublet.ledger.proof.wire import Checklist as Checklist
 from sublet.ledger.revenue.wire import Revenue as Revenue

@@ -42,12 +42,12 @@ def plan_routes(routes: APIRouter, ledger: Ledger, require: Require) -> None:
         return as_answer(wire.PlanList, ledger.plans.plans(page).as_dict("plans"))
 
     @routes.get("/v1/pricing-plans/{plan_id}", dependencies=[Depends(require("prices:read"))])
-    def read_plan(plan_id: str) -> wire.Plan:
+    def read_plan(plan_id: str) -> wire.PricingPlan:
         """Show the newest version of a plan."""
-        return as_answer(wire.Plan, ledger.plans.plan(plan_id))
+        return as_answer(wire.PricingPlan, ledger.plans.plan(plan_id))
 
     @routes.post("/v1/pricing-plans", status_code=201, dependencies=[writes], openapi_extra=_PLAN_BODY)
-    async def publish_plan(request: Request) -> wire.Plan:
+    async def publish_plan(request: Request) -> wire.PricingPlan:
         """Publish a plan (TOML), or a new version of it. Existing subscriptions keep their version."""
         body = await request.body()
         if len(body) > PLAN_BYTES_MAX:
@@ -56,7 +56,7 @@ def plan_routes(routes: APIRouter, ledger: Ledger, require: Require) -> None:
             plan = plan_from_toml(body.decode(), "the body")
         except UnicodeDecodeError as error:
             raise InvalidInputError("a plan is UTF-8 text") from error
-        return as_answer(wire.Plan, await run_in_threadpool(ledger.plans.publish, plan))
+        return as_answer(wire.PricingPlan, await run_in_threadpool(ledger.plans.publish, plan))
 
     @routes.get("/v1/plan-subscriptions")
     def list_plan_subscriptions(actor: reader, page: paged, organization_id: str = "") -> wire.PlanSubscriptionList:

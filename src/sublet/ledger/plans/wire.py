@@ -84,7 +84,7 @@ class PlanAddOn:
 
 
 @answer
-class Plan:
+class PricingPlan:
     """The newest version of a plan. Amounts are for each `every` (month or year); `usage` has what is included in each month, and the
     price beyond it."""
 
@@ -106,7 +106,7 @@ class Plan:
 class PlanList:
     """A page of plans."""
 
-    plans: list[Plan]
+    plans: list[PricingPlan]
     next: str | None = None
 
 
