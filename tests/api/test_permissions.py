@@ -46,6 +46,14 @@ def test_every_route_lets_in_whom_the_table_names(service: Service, role: str) -
                 assert answer.json()["error"]["details"]["permission"] == permission
 
 
+def test_who_may_only_read_does_not_read_what_is_in_a_volume(service: Service) -> None:
+    by_path = {route.path: permission_of(route) for route in service.routes() if "GET" in (route.methods or ())}
+    assert by_path["/v1/volumes/{volume}/content"] == "leases:write" and by_path["/v1/volumes"] == "leases:read"
+    assert {name for name, role in ROLES.items() if role.reach("leases:write")} == {
+        "operator", "customer_admin", "customer_developer"
+    }  # fmt: skip
+
+
 def test_a_route_without_a_permission_is_found() -> None:
     api = FastAPI()
     api.get("/health")(lambda: None)

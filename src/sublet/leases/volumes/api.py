@@ -108,10 +108,11 @@ def _copies(routes: APIRouter, volumes: Volumes, require: Require) -> None:
 
     @routes.get("/v1/volumes/{volume}/content", response_class=StreamingResponse, responses=_TAR)
     def copy_out(
-        volume: str, actor: Actor = Depends(reader), path: Annotated[str, MaxLen(1000), Query()] = ""
+        volume: str, actor: Actor = Depends(writer), path: Annotated[str, MaxLen(1000), Query()] = ""
     ) -> Response:
         """Download a file or directory of a volume that no lease uses, as a tar; without `path`, all of it. A response that
-        ends early is incomplete. Links are included as links; pipes and devices are left out."""
+        ends early is incomplete. Links are included as links; pipes and devices are left out. A key that can only read sees that
+        a volume exists, not what is in it."""
         parts = volumes.copies.content(volume, _owner(actor, volume), path)
         return StreamingResponse(parts, media_type="application/x-tar")
 
