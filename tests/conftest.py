@@ -163,14 +163,6 @@ def any_store(
         yield opened
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist names the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """For `--dist loadgroup`: one worker runs a file's tests, and one all that need the Slurm cluster."""
-    for item in items:
-        group = "slurm" if "slurm" in item.nodeid else item.nodeid.partition("::")[0]
-        item.add_marker(pytest.mark.xdist_group(group))
-
-
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Leave the ids of what failed, one a line, in the file that SUBLET_TEST_FAILED names: CI tries a few of them again."""
     path = os.environ.get("SUBLET_TEST_FAILED")
