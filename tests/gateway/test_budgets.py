@@ -75,7 +75,7 @@ class Gated:
 
     def __init__(self, holds: DeskHolds) -> None:
         self._holds = holds
-        self.wishes: list[tuple[BudgetHold, Future[None]]] = []
+        self.wanted: list[tuple[BudgetHold, Future[None]]] = []
         self.open = True
         self.error: Exception | None = None
 
@@ -85,7 +85,7 @@ class Gated:
         if self.open:
             return self._holds.place(wanted)
         answered: Future[None] = Future()
-        self.wishes.append((wanted, answered))
+        self.wanted.append((wanted, answered))
         return answered
 
     def allow(self, wanted: AllowanceRequest) -> Future[Granted]:
@@ -95,10 +95,10 @@ class Gated:
 
     def let(self) -> None:
         """Place what waits; they stand when this returns."""
-        for wanted, answered in self.wishes:
+        for wanted, answered in self.wanted:
             self._holds.place(wanted).result(20)
             answered.set_result(None)
-        self.wishes.clear()
+        self.wanted.clear()
 
 
 @dataclass
@@ -302,7 +302,7 @@ def test_b13_a_client_that_leaves_before_its_hold_stands_leaves_nothing_held(
     money.holds.open = False
     wire = money.gateway.wire()
     wire.send(post(ask(), money.gateway.key))
-    until(lambda: money.holds.wishes)
+    until(lambda: money.holds.wanted)
     assert money.gateway.metric("sublet_gateway_holding") == 1
     wire.close()
     until(lambda: money.gateway.metric("sublet_gateway_in_flight") == 0)
@@ -384,7 +384,7 @@ def test_a_gateway_that_ends_lets_go_of_what_it_has_under_way(
     money.holds.open = False
     for wire in wires[6:]:
         wire.send(post(ask(), money.gateway.key))
-    until(lambda: len(money.holds.wishes) == 2)
+    until(lambda: len(money.holds.wanted) == 2)
     ending = threading.Thread(target=money.gateway.stop)
     ending.start()
     for wire in wires:

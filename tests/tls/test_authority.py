@@ -95,7 +95,7 @@ def test_another_name_is_refused(authority: Authority) -> None:
 @pytest.mark.parametrize("name", ["bank.example.org", "10.0.0.5"])
 def test_it_can_vouch_for_no_other_name_even_with_its_key(authority: Authority, name: str) -> None:
     parsed: Any = ipaddress.ip_address(name) if name[0].isdigit() else name
-    assert authority._sign([parsed], NOW).names == (name,), "whoever has its key can sign it"
+    assert authority._sign([parsed], NOW).names == (name,), "the holder of its key can sign it"
     with pytest.raises(ssl.SSLCertVerificationError, match="permitted subtree"):
         greets(authority, authority.certificate, authority.private_key, name)
 

@@ -23,6 +23,7 @@ from sublet.gateway.off_loop import OffLoop
 from sublet.gateway.refusals import InvalidApiKeyError, ResponseCanceledError
 from sublet.gateway.requests.exchange import Exchange
 from sublet.gateway.requests.form import CHAT
+from sublet.gateway.rounds import Sights, rounds_for_ever
 from sublet.gateway.service import Gateway
 from sublet.gateway.stored import Responses, StoredResponse, items_json
 from sublet.gateway.surfaces.responses_background import BackgroundSurface, unfinished
@@ -56,12 +57,11 @@ class BackgroundWorker:
         self._pace = pace
         self._aside = OffLoop(self._store, THREADS, "background")
         self._runs: dict[str, asyncio.Task[None]] = {}
-        self._seen: dict[str, tuple[str, int, float]] = {}
+        self._sights = Sights()
         self.canceled: set[str] = set()
         """Those of this gateway's that are to end."""
         self._followers: Counter[str] = Counter()
         self._beaten_at = self._tidied_at = -TIDY_S
-        self._failing = False
 
     async def accept(self, grant: KeyGrant, body: bytes) -> Background:
         """Check a request, write it down, and begin it. Raises the SubletError that refuses it."""
@@ -159,15 +159,7 @@ class BackgroundWorker:
     # Rounds
 
     async def work_for_ever(self) -> None:
-        while True:
-            try:
-                await self.round()
-                self._failing = False
-            except Exception as error:
-                if not self._failing:
-                    log.warning("background responses wait: the database does not answer", error=str(error)[:300])
-                self._failing = True
-            await asyncio.sleep(self._pace.poll_s)
+        await rounds_for_ever(self.round, self._pace.poll_s, "background responses")
 
     async def round(self) -> None:
         """Take up what nobody works on, and end what is canceled."""
@@ -178,14 +170,9 @@ class BackgroundWorker:
         if mine and now - self._beaten_at >= BEAT_S:
             self._beaten_at = now
             await self._aside.write(lambda connection: sql.beat(connection, run))
-        seen = {}
+        self._sights.look(items, now)
         for item in items:
-            last = self._seen.get(item.id)
-            same = last is not None and last[:2] == (item.worker, item.beat)
-            seen[item.id] = last if same and last is not None else (item.worker, item.beat, now)
-        self._seen = seen
-        for item in items:
-            if item.id in self._runs or (item.worker and now - seen[item.id][2] < self._pace.stale_s):
+            if item.id in self._runs or (item.worker and self._sights.silent_s(item, now) < self._pace.stale_s):
                 continue
             if (taken := await self._aside.write(partial(sql.claim, item=item, worker=run))) is not None:
                 self._begin(taken)

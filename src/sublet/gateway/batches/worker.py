@@ -34,6 +34,7 @@ from sublet.gateway.batches.store import LostBatchError
 from sublet.gateway.files.store import Files, expire_files
 from sublet.gateway.model import KeyGrant, Snapshot, Tokens, UsageRecord
 from sublet.gateway.off_loop import OffLoop
+from sublet.gateway.rounds import Sights, rounds_for_ever
 from sublet.gateway.service import Gateway
 from sublet.store import Store
 
@@ -94,25 +95,16 @@ class BatchWorker:
         self._aside = OffLoop(self._store, THREADS, "batches")
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._whose: dict[str, str] = {}
-        self._seen: dict[str, tuple[str, int, float]] = {}
+        self._sights = Sights()
         self._states: dict[str, str] = {}
         self._rests: dict[str, float] = {}
         self._bytes = 0
         self._room = asyncio.Event()
         self._beaten_at = self._tidied_at = -TIDY_S
         self._keys: tuple[Snapshot | None, dict[str, KeyGrant]] = (None, {})
-        self._failing = False
 
     async def work_for_ever(self) -> None:
-        while True:
-            try:
-                await self.round()
-                self._failing = False
-            except Exception as error:
-                if not self._failing:
-                    log.warning("batches wait: the database does not answer", error=str(error)[:300])
-                self._failing = True
-            await asyncio.sleep(self._pace.poll_s)
+        await rounds_for_ever(self.round, self._pace.poll_s, "batches")
 
     async def round(self) -> None:
         """Take up what nobody works on, and drop what somebody else does."""
@@ -125,7 +117,7 @@ class BatchWorker:
         if self._states and now - self._beaten_at >= BEAT_S:
             self._beaten_at = now
             await self._aside.write(lambda connection: sql.beat(connection, run))
-        self._seen = {batch.id: self._sight(batch, now) for batch in batches}
+        self._sights.look(batches, now)
         busy = Counter(self._whose[name] for name in self._tasks)
         for batch in sorted(batches, key=lambda batch: (busy[batch.organization_id], batch.created_at, batch.id)):
             if len(self._tasks) >= BATCHES_MAX or busy[batch.organization_id] >= BATCHES_PER_ORGANIZATION_MAX:
@@ -149,15 +141,11 @@ class BatchWorker:
             await self._aside.write(lambda connection: sql.give_up(connection, self._gateway.run))
         self._aside.close()
 
-    def _sight(self, batch: Batch, now: float) -> tuple[str, int, float]:
-        seen = self._seen.get(batch.id)
-        return seen if seen is not None and seen[:2] == (batch.worker, batch.beat) else (batch.worker, batch.beat, now)
-
     async def _take_up(self, batch: Batch, now: float) -> bool:
         if batch.id in self._tasks or self._rests.get(batch.id, 0.0) > now:
             return False
         run = self._gateway.run
-        if batch.worker and batch.worker != run and now - self._seen[batch.id][2] < self._pace.stale_s:
+        if batch.worker and batch.worker != run and self._sights.silent_s(batch, now) < self._pace.stale_s:
             return False
         if not await self._aside.write(lambda connection: sql.claim(connection, batch, run)):
             return False
