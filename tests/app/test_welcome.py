@@ -45,5 +45,5 @@ def test_the_console_is_opened_by_a_name_since_passkeys_need_one(
 ) -> None:
     system = Running(Settings.model_validate({"data_dir": str(tmp_path), "control": {"public_url": stated}}))
     monkeypatch.setattr(system.supervisor, "address", lambda name: "http://127.0.0.1:8400")
-    assert system.console_url == shown and f"open {shown} and log in" in system.welcome()
+    assert system.console_url == shown and f"open {shown} and sign in" in system.welcome()
     assert "export SUBLET_URL=http://127.0.0.1:8400" in system.welcome()
