@@ -46,12 +46,28 @@ def test_every_route_lets_in_whom_the_table_names(service: Service, role: str) -
                 assert answer.json()["error"]["details"]["permission"] == permission
 
 
-def test_who_may_only_read_does_not_read_what_is_in_a_volume(service: Service) -> None:
+def test_who_may_only_read_does_not_read_what_is_in_a_volume_or_what_a_job_printed(service: Service) -> None:
     by_path = {route.path: permission_of(route) for route in service.routes() if "GET" in (route.methods or ())}
     assert by_path["/v1/volumes/{volume}/content"] == "leases:write" and by_path["/v1/volumes"] == "leases:read"
+    assert by_path["/v1/jobs/{job_id}/log"] == "leases:write" and by_path["/v1/jobs"] == "leases:read"
     assert {name for name, role in ROLES.items() if role.reach("leases:write")} == {
         "operator", "customer_admin", "customer_developer"
     }  # fmt: skip
+
+
+def test_auditors_see_that_a_job_ran_and_not_its_command_or_output(service: Service) -> None:
+    body = {
+        "pool": service.world.pool.name, "class": "spot", "duration_s": 600, "command": ["train", "--token", "hunter2"]
+    }  # fmt: skip
+    made = service.ask("acme", "POST", "/v1/jobs", body).json()["jobs"][0]["id"]
+    assert "hunter2" in service.ask("acme", "GET", f"/v1/jobs/{made}").text
+    for role in ("auditor", "operator_read_only"):
+        _key(service, role)
+        for path in ("/v1/jobs", f"/v1/jobs/{made}"):
+            answer = service.ask(role, "GET", path)
+            assert answer.status_code == 200 and made in answer.text and "hunter2" not in answer.text
+        refused = service.ask(role, "GET", f"/v1/jobs/{made}/log")
+        assert refused.status_code == 403 and refused.json()["error"]["details"]["permission"] == "leases:write"
 
 
 def test_a_route_without_a_permission_is_found() -> None:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query
 
 from sublet.accounts.answers import AnswerRoute
 from sublet.accounts.model import Actor, Require, acting_for
 from sublet.leases.jobs import wire
-from sublet.leases.jobs.model import NewJob, Submitted
+from sublet.leases.jobs.model import Job, NewJob, Submitted
 from sublet.leases.jobs.service import Jobs
 from sublet.leases.jobs.wire import JobRequest
+from sublet.leases.model import Lease
 from sublet.leases.quotes.request import QuoteRequest
 from sublet.store.once import Effect
 from sublet.store.paging import PageRequest, page_request
@@ -37,20 +38,21 @@ def router(jobs: Jobs, require: Require) -> APIRouter:
 
     @routes.get("/v1/jobs")
     def list_jobs(actor: Actor = Depends(reader), page: PageRequest = Depends(page_request)) -> wire.JobPage:
-        """List jobs, newest first. The operator sees those of every organization."""
+        """List jobs, newest first. The operator sees those of every organization. A key that can only read does not see
+        their commands."""
         return as_answer(
-            wire.JobPage, jobs.page(_whose(actor), page).map(lambda item: item[0].as_dict(item[1])).as_dict("jobs")
+            wire.JobPage, jobs.page(_whose(actor), page).map(lambda item: _seen(actor, *item)).as_dict("jobs")
         )
 
     @routes.get("/v1/jobs/{job_id}")
     def show(job_id: str, actor: Actor = Depends(reader)) -> wire.Job:
-        """Show a job and how its attempts exited."""
-        job, lease = jobs.job(job_id, _whose(actor))
-        return as_answer(wire.Job, job.as_dict(lease))
+        """Show a job and how its attempts exited. A key that can only read does not see its command."""
+        return as_answer(wire.Job, _seen(actor, *jobs.job(job_id, _whose(actor))))
 
     @routes.get("/v1/jobs/{job_id}/log")
-    def log(job_id: str, actor: Actor = Depends(reader), offset: Offset = 0) -> wire.JobLog:
-        """Read the output of a job from byte `offset` on. The newest 4 to 8 MiB are kept."""
+    def log(job_id: str, actor: Actor = Depends(writer), offset: Offset = 0) -> wire.JobLog:
+        """Read the output of a job from byte `offset` on. The newest 4 to 8 MiB are kept. A key that can only read sees that a
+        job ran, not what it printed."""
         part, complete = jobs.log(job_id, offset, _whose(actor))
         return as_answer(
             wire.JobLog, {"text": part.text, "offset": part.offset, "next": part.next, "complete": complete}
@@ -93,6 +95,12 @@ def _wanted(body: JobRequest, project: str) -> NewJob:
         None if limit is None else nano_from_decimal(limit),
         tuple(body.ssh_public_keys or ()),
     )
+
+
+def _seen(actor: Actor, job: Job, lease: Lease) -> dict[str, Any]:
+    """The job without its command for those who may only read: people put secrets into arguments."""
+    shown = job.as_dict(lease)
+    return shown if actor.may("leases:write") else {**shown, "command": []}
 
 
 def _whose(actor: Actor) -> str | None:
