@@ -92,9 +92,9 @@ def test_every_label_of_the_report_has_words_with_the_same_places(language: str)
 
 def test_every_text_in_the_code_that_is_told_has_words() -> None:
     """`w("…")` with a text of its own: each is a key of the catalogs, also where no example comes by."""
-    folder = Path(__file__).parents[2] / "src" / "sublet" / "desk" / "report"
+    folder = Path(__file__).parents[2] / "src" / "sublet" / "desk"
     found = set[str]()
-    for path in folder.glob("*.py"):
+    for path in (*(folder / "report").glob("*.py"), folder / "whatif.py"):
         source = re.sub(r'"\s*\n\s*"', "", path.read_text())
         found |= {text for text in re.findall(r'\b(?:w|self)\(\s*"((?:[^"\\]|\\.)*)"', source)}
     assert len(found) > 150

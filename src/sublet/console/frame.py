@@ -77,8 +77,7 @@ class Pages:
     def draw(self, request: Request, template: str, values: Mapping[str, object], status: int = 200) -> HTMLResponse:
         """A page in the language that the person chose, else in the one that the browser asks for."""
         frame = values.get("frame")
-        own = frame.language if isinstance(frame, Frame) else ""
-        language = own if own in CATALOGS else chosen(request.headers.get("accept-language", ""))
+        language = language_of(request, frame.language if isinstance(frame, Frame) else "")
         text = self._templates[language].get_template(template).render(**values, language=language)
         return HTMLResponse(text, status, HEADERS)
 
@@ -115,6 +114,11 @@ class Pages:
         ):
             templates.filters[name] = getattr(figures, name)
         return templates
+
+
+def language_of(request: Request, own: str) -> str:
+    """The language of a page: what the person chose, `own`, else what the browser asks for."""
+    return own if own in CATALOGS else chosen(request.headers.get("accept-language", ""))
 
 
 def to(path: str) -> RedirectResponse:

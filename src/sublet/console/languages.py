@@ -11,6 +11,8 @@ import re
 from collections.abc import Callable, Mapping
 from importlib import resources
 
+from sublet.console.worth import BASES
+from sublet.desk.actuals import CHANNELS, MARKET_COMPARABLES, VERDICTS
 from sublet.values.service_classes import SHIPPED
 
 DEFAULT = "en"
@@ -58,6 +60,10 @@ NAMED = frozenset(
         *("requested", "preparing", "degraded", "notice", "rejected", "ready", "making", "removing", "removed"),
         *("uploading", "importing", "copying", "snapshotting", "restoring"),
         *(SHIPPED[name].description for name in SHIPPED),
+        *CHANNELS,
+        *VERDICTS,
+        *BASES.values(),
+        *(text for other in MARKET_COMPARABLES for text in (other.name, other.source)),
     )
 )
 """Texts that templates show by a variable: labels of pages, meters and groups, and states."""

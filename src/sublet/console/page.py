@@ -53,6 +53,8 @@ class Visit:
     address: str
     base_url: str
     """Scheme and host that the browser asked, for what people copy from the page."""
+    language: str
+    """The language that the page will be drawn in."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from sublet.accounts.people.sessions import Sessions
 from sublet.accounts.service import Accounts
 from sublet.console.cookies import set_token, token_in
 from sublet.console.forms import ForeignFormError, Form, read_form, refuse_foreign
-from sublet.console.frame import HEADERS, Pages, to
+from sublet.console.frame import HEADERS, Pages, language_of, to
 from sublet.console.page import Act, Drawn, Go, Page, Screen, Visit
 from sublet.store.audit import Acting
 from sublet.store.audit import act as audited
@@ -81,6 +81,7 @@ def visit_of(request: Request, session: Session, form: Form, at: Any) -> Visit:
         at,
         request.client.host if request.client else "",
         f"{request.url.scheme}://{request.headers.get('host', '')}",
+        language_of(request, session.person.language if session.person else ""),
     )
 
 

@@ -12,6 +12,10 @@ from sublet.desk.whatif import Cases, what_if
 from sublet.values.errors import InvalidInputError
 
 WORTH, WHAT_IF = "/worth", "/worth/what-if"
+BASES = {
+    "IT": "at IT level", "facility": "at facility level", "utility": "at utility level", "unknown": "basis not stated",
+}  # fmt: skip
+"""At which point of the power chain a comparable counts its watts, as the page says it."""
 DAYS = (7, 30, 90, 365)
 DAYS_DEFAULT = 30
 ASKED_MAX = 20
@@ -39,13 +43,13 @@ class Worth:
             {**actuals_json(item, self._today()), "sentence": worth(item).sentence, "pairs": raw_against_managed(item)}
             for item in found
         ]
-        return Drawn("worth.html", {"found": shown, "days": days, "choices": DAYS})
+        return Drawn("worth.html", {"found": shown, "days": days, "choices": DAYS, "bases": BASES})
 
     def _what_if(self, visit: Visit) -> Drawn:
         asked = {key: visit.query[key][:TEXT_MAX] for key in list(visit.query)[:ASKED_MAX]}
         desk, error = self._cases.desk(), None
         try:
-            found = what_if(desk, asked)
+            found = what_if(desk, asked, visit.language)
         except InvalidInputError as refused:
-            found, error = what_if(desk, {}), refused
+            found, error = what_if(desk, {}, visit.language), refused
         return Drawn("what_if.html", {"found": found, "refused": error})

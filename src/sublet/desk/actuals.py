@@ -396,6 +396,10 @@ def contract_book(actuals: Actuals, as_of: date, stress: RenewalStress) -> Contr
     )
 
 
+VERDICTS = ("nothing sold", "sold in one channel only", "both the same", "managed earned more", "raw earned more")
+"""How the two channels of a pool compare."""
+
+
 @dataclass(frozen=True, slots=True)
 class ChannelComparison:
     """Raw against managed in one pool, per accelerator-hour in use."""
@@ -406,11 +410,13 @@ class ChannelComparison:
 
     @property
     def verdict(self) -> str:
+        """One of VERDICTS."""
+        nothing, one, same, managed, raw = VERDICTS
         if self.raw is None or self.managed is None:
-            return "sold in one channel only"
+            return one if self.raw is not None or self.managed is not None else nothing
         if self.raw == self.managed:
-            return "both the same"
-        return "managed earned more" if self.managed > self.raw else "raw earned more"
+            return same
+        return managed if self.managed > self.raw else raw
 
 
 def raw_against_managed(actuals: Actuals) -> list[ChannelComparison]:

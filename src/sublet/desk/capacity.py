@@ -32,7 +32,10 @@ class RowKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class CapacityRow:
-    """One published or own figure of capacity. `at` is the date of a stock, the last day of a flow's period."""
+    """One published or own figure of capacity. `at` is the date of a stock, the last day of a flow's period.
+
+    `scope` is the id of a statement that limits what the figure counts, empty where there is none.
+    """
 
     id: str
     owner: str
@@ -47,6 +50,7 @@ class CapacityRow:
     generation: str = ""
     range_gw: Interval | None = None
     not_with: tuple[str, ...] = ()
+    scope: str = ""
 
     def __post_init__(self) -> None:
         if not self.capacity_gw > 0:

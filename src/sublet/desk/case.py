@@ -234,6 +234,18 @@ class Build:
         for table in tables:
             with self.faults.gathered(str(table.data.get("id", ""))):
                 self._read_statement(table)
+        self._check_scopes(tables)
+
+    def _check_scopes(self, tables: Sequence[Table]) -> None:
+        """A scope names a statement. Raises CaseError with the nearest id."""
+        known = [statement.id for statement in self.statements]
+        for table in tables:
+            row = self.capacity.get(str(table.data.get("id", "")))
+            if row is not None and row.scope and row.scope not in known:
+                with self.faults.gathered(row.id):
+                    raise table.fail(
+                        "capacity", f"scope {row.scope!r} is no statement of this case; {nearest(row.scope, known)}"
+                    )
 
     def _read_statement(self, table: Table) -> None:
         statement = self._statement(table)
@@ -274,7 +286,7 @@ class Build:
                 statement.id, table.text("owner"), table.text("source"), statement.family,
                 _choice(table, "basis", Basis), _choice(table, "kind", RowKind), factor * _single(statement), table.day("at"),
                 statement.period, _choice(table, "tenure", Tenure, Tenure.UNKNOWN), table.text("generation", ""),
-                extent, statement.banned,
+                extent, statement.banned, table.text("scope", ""),
             )  # fmt: skip
 
         self.capacity[statement.id] = at_line(table, None, act)

@@ -107,7 +107,9 @@ def _stale(desk: Desk) -> Iterator[Finding]:
 
 def _unused(desk: Desk) -> Iterator[Finding]:
     used = {leaf for value in desk.sheet if value.term is not None for leaf in desk.sheet.leaves(value.name)}
-    used |= set(desk.heading.results) | {row.id for row in desk.statements}
+    used |= (
+        set(desk.heading.results) | {row.id for row in desk.statements} | {verdict.prior for verdict in desk.verdicts}
+    )
     columns = {name: name.rpartition(".")[2] for name in desk.cells}
     tables = {(name.partition(".")[0], columns[name]) for name in used if name in columns}
     used |= {name for name in desk.cells if (name.partition(".")[0], columns[name]) in tables}

@@ -77,12 +77,12 @@ class Cases:
         return kept[1]
 
 
-def controls(desk: Desk) -> tuple[Control, ...]:
+def controls(desk: Desk, language: str = "en") -> tuple[Control, ...]:
     """What can be moved: the bridge's power and price, every input of its tornado, and the term."""
     bridge = desk.bridge
     if bridge is None:
         raise InvalidInputError(f"{desk.path}: the case has no [bridge], so there is nothing to move; add one")
-    w = Wording(desk)
+    w = Wording(desk, language)
     ends = {bar.input: (bar.low, bar.high) for bar in bridge.tornado}
     sheet = desk.sheet
     power = 1 / sheet.number_in(bridge.power, "MW") * sheet[bridge.power].number
@@ -105,14 +105,18 @@ def controls(desk: Desk) -> tuple[Control, ...]:
                 value.number,
             )
         )
-    term = Control(TERM, "Term", "years", *TERM_YEARS, 0.25, 1.0)
+    term = Control(TERM, w("Term"), "years", *TERM_YEARS, 0.25, 1.0)
     return (*found[: CONTROLS_MAX - 1], term)
 
 
-def what_if(desk: Desk, asked: Mapping[str, str]) -> WhatIf:
-    """The case with the numbers in `asked` by control. Raises InvalidInputError for one that is not a number in its range."""
-    movable = controls(desk)
-    settings = {control.name: _number(control, asked.get(control.name)) for control in movable}
+def what_if(desk: Desk, asked: Mapping[str, str], language: str = "en") -> WhatIf:
+    """The case with the numbers in `asked` by control, in words of a language.
+
+    Raises InvalidInputError for one that is not a number in its range.
+    """
+    w = Wording(desk, language)
+    movable = controls(desk, language)
+    settings = {control.name: _number(control, asked.get(control.name), w) for control in movable}
     chosen = {
         control.name: settings[control.name]
         for control in movable
@@ -121,7 +125,6 @@ def what_if(desk: Desk, asked: Mapping[str, str]) -> WhatIf:
     # As in the tornado, what isn't moved stays: a cost that is calculated from the price must not follow the slider.
     held = {c.name: settings[c.name] for c in movable if c.name != TERM and desk.sheet[c.name].term is not None}
     moved = held | chosen if chosen else {}
-    w = Wording(desk)
     assert desk.bridge is not None
     names = [desk.bridge.result, *(name for _, name in desk.bridge.break_evens)]
     names += [] if desk.decision is None else list(desk.decision.rows)
@@ -135,7 +138,7 @@ def what_if(desk: Desk, asked: Mapping[str, str]) -> WhatIf:
     main = desk.sheet[desk.bridge.result]
     years, yearly = settings[TERM], desk.sheet.recalculated(main.name, moved) if moved else main.number
     before, whole = w.number(main.number, main.unit), w.number(yearly * years, main.unit)
-    results.insert(1, Result("", "the same over the whole term", before, whole, changed=before != whole))
+    results.insert(1, Result("", w("the same over the whole term"), before, whole, changed=before != whole))
     shown = {
         control.name: w.number(settings[control.name], desk.sheet[control.name].unit)
         for control in movable
@@ -152,7 +155,7 @@ def what_if(desk: Desk, asked: Mapping[str, str]) -> WhatIf:
     )  # fmt: skip
 
 
-def _number(control: Control, text: str | None) -> float:
+def _number(control: Control, text: str | None, w: Wording) -> float:
     if text is None or not text.strip():
         return control.base
     try:
@@ -160,10 +163,12 @@ def _number(control: Control, text: str | None) -> float:
     except ValueError:
         number = math.nan
     if not control.low <= number <= control.high:
-        raise InvalidInputError(
-            f"{control.label} is {text[:40]!r}; give a number from {control.low:g} to {control.high:g} {control.unit}",
-            field=control.name,
-        )
+        ends = [w.number(end, control.unit) for end in (control.low, control.high)]
+        given = w(
+            "{a} is {b}; give a number from {c} to {d} ({e} to {f})",
+            a=control.label, b=repr(text[:40]), c=f"{control.low:g}", d=f"{control.high:g}", e=ends[0], f=ends[1],
+        )  # fmt: skip
+        raise InvalidInputError(given, field=control.name)
     return number
 
 

@@ -174,7 +174,8 @@ def _capacity(desk: Desk, w: Wording) -> Section | None:
     for summed in desk.refused_sums:
         chosen = [by_id[name] for name in summed]
         label = " + ".join(_row_label(desk, row, w) for row in chosen)
-        checks.append((label, w("refused") if refusal(chosen) else w("allowed"), _reason(chosen, w)))
+        why = "".join([_reason(chosen, w), *(_scopes(desk, chosen, w) if refusal(chosen) else [])])
+        checks.append((label, w("refused") if refusal(chosen) else w("allowed"), why))
     if checks:
         caption = w("Sums that people make, and what the ledger says.")
         blocks.append(TableBlock((w("sum"), w("verdict"), w("why")), tuple(checks), caption))
@@ -201,6 +202,16 @@ def _reason(rows: Sequence[CapacityRow], w: Wording) -> str:
         return w("same family, basis and period")
     banned = any(other.id in row.not_with for row in rows for other in rows)
     return w("the row itself says that it must not be combined") if banned else w("one owner would be counted twice")
+
+
+def _scopes(desk: Desk, rows: Sequence[CapacityRow], w: Wording) -> list[str]:
+    """What statements say of rows that do not count one kind of thing."""
+    limits = {row.scope for row in rows} - {""}
+    return [
+        w("; {a}: {b}", a=w.called(item.speaker), b=w.called(str(item.content)))
+        for item in desk.statements
+        if item.id in limits
+    ]
 
 
 def _uncertainty(desk: Desk, simulated: Sequence[SimulatedResult], fans: Sequence[Fan], w: Wording) -> Section | None:
@@ -299,8 +310,11 @@ def _statements(desk: Desk, w: Wording) -> Section | None:
             shown = w.joined([w.number(item, row.unit) for item in row.content])
         caution = w.joined([w.called(row.flag)] if row.flag else [])
         what = w("{a}: {b}", a=w.called(row.subject), b=w.called(row.metric.replace("_", " ")))
-        rows.append((w.called(row.speaker), what, w.called(row.qualifier), shown, w.period(row.period), caution))
-    heads = (w("speaker"), w("what"), w("qualifier"), w("value"), w("period"), w("caution"))
+        status = w.status(desk.sheet[row.id].status)
+        rows.append(
+            (w.called(row.speaker), what, w.called(row.qualifier), shown, w.period(row.period), status, caution)
+        )
+    heads = (w("speaker"), w("what"), w("qualifier"), w("value"), w("period"), w("status"), w("caution"))
     lead = w("All {a} statements, with who said it and what to beware of.", a=str(len(rows)))
     return Section("statements", w("Statements"), lead, (TableBlock(heads, tuple(rows)),), is_folded=True)
 
