@@ -143,7 +143,12 @@ def _per(english: str, taipei: str, shanghai: str) -> Writer:
 
     def write(number: float, language: str) -> str:
         words = money(number, language)
-        return {"en": f"{words} {english}", "zh-Hant": f"{taipei}{words}", "zh-Hans": f"{shanghai}{words}"}[language]
+        if language == "en":
+            return f"{words} {english}"
+        per = {"zh-Hant": taipei, "zh-Hans": shanghai}[language]
+        return (
+            f"{per} {words}" if per[-1].isascii() else f"{per}{words}"
+        )  # a digit right behind a Latin unit is read as part of it
 
     return write
 

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import isfinite
+from itertools import pairwise
+from math import floor, isfinite, log10
 
-from sublet.desk.report.drawing import NARROW_TO, Drawing, Scale, fitted, short, text_width, tick_text
+from sublet.desk.report.drawing import NARROW_TO, Drawing, Scale, fitted, short, text_width, tick_text, wrapped
 
 BAR = 15
 GAP = 11
@@ -18,6 +19,8 @@ STACKED_TO = 600
 """Below this width, labels that would be cut stand above their bars as well."""
 LABEL_SHARE_MAX = 0.4
 """Labels beside bars take at most this share of a chart."""
+LINE = 13
+"""From one line of a label to the next."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,9 +32,11 @@ class _Rows:
     right: float
     pitch: float
     room: float
+    lines: int = 1
 
     def top(self, row: int) -> float:
-        return 8 + row * self.pitch + (BAR + 2 if self.narrow else 0)
+        more = (LINE if self.narrow else 3) * (self.lines - 1)
+        return 8 + row * self.pitch + more + (BAR + 2 if self.narrow else 0)
 
     def rule(self, drawing: Drawing, x: float, css: str, count: int) -> None:
         """A vertical line through all rows; on a telephone beside each bar alone, so that it crosses no label."""
@@ -42,19 +47,28 @@ class _Rows:
             drawing.line(x, 4, x, self.top(count - 1) + BAR + 6, css)
 
     def label(self, drawing: Drawing, row: int, words: str, css: str = "t") -> None:
-        if self.narrow:
-            drawing.text(2, self.top(row) - 5, fitted(words, self.room), css)
-        else:
-            drawing.text(self.left - 10, self.top(row) + 12, fitted(words, self.room), css, "end")
+        told = wrapped(words, self.room) if self.lines > 1 else [fitted(words, self.room)]
+        for place, line in enumerate(told):
+            if self.narrow:
+                drawing.text(2, self.top(row) - 5 - LINE * (len(told) - 1 - place), line, css)
+            else:
+                drawing.text(
+                    self.left - 10, self.top(row) + 12 + LINE * (place - (len(told) - 1) / 2), line, css, "end"
+                )
 
 
-def _rows(width: float, labels: Sequence[str], values: float) -> _Rows:
-    """`values` is the room to the right of the bars for their numbers."""
+def _rows(width: float, labels: Sequence[str], values: float, beside: float = 0.0) -> _Rows:
+    """`values` is the room to the right of the bars for their numbers, `beside` that on a telephone for words behind a label.
+
+    Labels that are too long for their room get two lines.
+    """
     widest = max((text_width(label) for label in labels), default=0.0)
     narrow = width <= NARROW_TO or (width < STACKED_TO and widest + 16 > width * LABEL_SHARE_MAX)
     left = 6.0 if narrow else min(widest + 16, width * LABEL_SHARE_MAX)
-    room = width - 4 if narrow else left - 14
-    return _Rows(narrow, left, width - values, BAR + GAP + (16 if narrow else 0), room)
+    room = width - 4 - beside if narrow else left - 14
+    lines = 2 if widest > room else 1
+    more = (LINE if narrow else 6) * (lines - 1)  # beside a bar, the gap has room for most of a second line
+    return _Rows(narrow, left, width - values, BAR + GAP + (16 if narrow else 0) + more, room, lines)
 
 
 def waterfall(width: int, steps: Sequence[tuple[str, float, bool]], unit: str, last: str = "") -> str:
@@ -107,14 +121,16 @@ def envelope(
         if horizontal.low <= value <= horizontal.high:
             drawing.line(horizontal(value), 24, horizontal(value), 224, "dash")
             drawing.inside(horizontal(value) + 4, 30 + 13 * (place % 2), label, "u", "start")
-    for points, label, down in ((upper, labels[1], -12), (lower, labels[0], 26)):
+    for points, label, is_upper in ((upper, labels[1], True), (lower, labels[0], False)):
         if label and width > NARROW_TO:
-            drawing.inside(points[-1][0], points[-1][1] + down, label, "u", "end")
+            heights = [y for x, y in points if x >= points[-1][0] - text_width(label)]
+            heights += [y for (x, y), (after, _) in pairwise(points) if after >= points[-1][0] - text_width(label) >= x]
+            drawing.inside(points[-1][0], min(heights) - 10 if is_upper else max(heights) + 18, label, "u", "end")
     if width <= NARROW_TO and any(labels):
         legend_below(drawing, [("s0", labels[0]), ("s1", labels[1])], 280)
     if published is not None:
         drawing.circle(horizontal(published[0]), vertical(published[1]), 5, "mark")
-        drawing.inside(horizontal(published[0]) + 10, vertical(published[1]) + 16, published[2], "t", "start")
+        drawing.inside(horizontal(published[0]) - 10, vertical(published[1]) - 10, published[2], "t", "end")
     return drawing.svg()
 
 
@@ -159,9 +175,11 @@ def lines(width: int, years: Sequence[int], series: Sequence[tuple[str, Sequence
         for x, y in points:
             drawing.circle(x, y, 3, f"s{position % 6}")
     if not side:
-        for position, end in enumerate(ends):
+        for position, (label, numbers) in enumerate(series):
+            number = short(numbers[-1])
             drawing.rect(4, 242 + position * 16, 10, 10, SERIES[position % 6])
-            drawing.text(20, 252 + position * 16, fitted(end, width - 24), "t")
+            told = f"{fitted(label, width - 24 - text_width(f' {number}'))} {number}"
+            drawing.text(20, 252 + position * 16, told, "t")
         return drawing.svg()
     taken = 0.0
     for position in sorted(range(len(series)), key=lambda place: vertical(series[place][1][-1])):
@@ -196,13 +214,19 @@ def stacked(
                 )
             base += value
         if base:
-            drawing.text(x + step * 0.35, vertical(base) - 5, short(base), "n", "middle")
+            drawing.text(x + step * 0.35, vertical(base) - 5, _total(base, max(totals)), "n", "middle")
         drawing.text(x + step * 0.35, 220, label, "t", "middle")
     drawing.text(44, 12, unit, "u")
     if note:
         drawing.text(width - 6, 234, note, "u", "end")
     legend_below(drawing, legend, 238 + 12)
     return drawing.svg()
+
+
+def _total(total: float, largest: float) -> str:
+    """What stands on a bar; of one that can't be seen, that it is less than what can."""
+    least = 10.0 ** floor(log10(largest)) / 100 if largest > 0 else 0.0
+    return f"<{least:g}" if 0 < total < least else short(total)
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,12 +291,11 @@ def diverging(width: int, bars: Sequence[tuple[str, float, str]], unit: str, end
     """Bars to both sides of zero, each with a label and a word behind its number; `ends` say what left and right mean."""
     notes = max((text_width(word) for _, _, word in bars), default=0.0)
     aside = notes + 12 if width > NARROW_TO else 0.0
-    rows = _rows(width, [label for label, _, _ in bars], 8 + aside)
+    rows = _rows(width, [label for label, _, _ in bars], 8 + aside, 0.0 if aside else notes + 10)
     bottom = rows.top(len(bars) - 1) + BAR + 8
     drawing = Drawing(width, bottom + 32, unit)
     reach = max([abs(value) for _, value, _ in bars] + [1.0])
-    edge = 46.0 if aside or not notes else notes + 52
-    scale = Scale(-reach, reach, rows.left + edge, rows.right - edge)
+    scale = Scale(-reach, reach, rows.left + 46, rows.right - 46)
     for row, (label, value, word) in enumerate(bars):
         y = rows.top(row)
         left, right = sorted((scale(0), scale(value)))
@@ -281,7 +304,7 @@ def diverging(width: int, bars: Sequence[tuple[str, float, str]], unit: str, end
         anchor, shift = ("start", 5) if value >= 0 else ("end", -5)
         drawing.text(scale(value) + shift, y + 12, f"{value:+.1f}", "n", anchor)
         if word:
-            drawing.text(width - 4, y + 12, word, "u", "end")
+            drawing.text(width - 4, y + 12 if aside else y - 5, word, "u", "end")
     rows.rule(drawing, scale(0), "axis", len(bars))
     drawing.text(rows.left, bottom + 14, f"← {ends[0]}", "u")
     drawing.text(rows.right, bottom + 14, f"{ends[1]} →", "u", "end")

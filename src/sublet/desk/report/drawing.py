@@ -72,7 +72,28 @@ def fitted(words: str, room: float) -> str:
     while cut and text_width(f"{cut}…") > room:
         cut = cut[:-1]
     at_space = cut.rpartition(" ")[0]
-    return f"{(at_space if len(at_space) > len(cut) / 2 else cut).rstrip(',，、 ')}…"
+    return f"{(at_space if len(at_space) > len(cut) / 2 else cut).rstrip(',，、:： ')}…"
+
+
+def wrapped(words: str, room: float) -> list[str]:
+    """Words on one line, or on two of about the same length where they are too long for one; what then is too much is cut."""
+    if text_width(words) <= room:
+        return [words]
+    between = " " if " " in words else ""
+    parts = words.split(" ") if between else list(words)
+    first = max(
+        (place for place in range(1, len(parts)) if text_width(between.join(parts[:place])) <= room), default=len(parts)
+    )
+    half = next(
+        (
+            place
+            for place in range(1, first + 1)
+            if text_width(between.join(parts[:place])) >= text_width(between.join(parts[place:]))
+        ),
+        first,
+    )
+    lines = [between.join(parts[:half]), between.join(parts[half:])]
+    return [fitted(line, room) for line in lines if line]
 
 
 class Scale:

@@ -290,9 +290,8 @@ def _scenarios(desk: Desk, w: Wording) -> Section | None:
     ]
     rows: list[tuple[Cell, ...]] = [(w("as given"), "", *(w.quantity(desk.sheet[name]) for name in moved))]
     for scenario in desk.scenarios:
-        changes = w.joined(
-            [f"{w.name(name)} {w.number(value, desk.sheet[name].unit)}" for name, value in scenario.changes.items()]
-        )
+        moves = [f"{w.name(name)} {w.number(value, desk.sheet[name].unit)}" for name, value in scenario.changes.items()]
+        changes = w.joined(list(dict.fromkeys(moves)))  # two values of one name that move together are told once
         results = (w.number(scenario.results[name], desk.sheet[name].unit) for name in moved)
         rows.append((w.called(scenario.title), changes, *results))
     table = TableBlock((w("scenario"), w("what changes"), *(w.name(name) for name in moved)), tuple(rows))

@@ -48,6 +48,15 @@ def decision(w: Wording) -> Section | None:
             is_wide=True,
         ),
         TableBlock((w("what"), w("value")), rows_of([(w.name(name), name) for name in found.rows])),
+        *(
+            [
+                Paragraph(
+                    w("Even if own work would have used every leased hour, leasing would come out ahead at this rent.")
+                )
+            ]
+            if sheet["decision.displaced_at_most"].number > 1
+            else []
+        ),
         Paragraph(
             w(
                 "The displaced share comes from the demand history (`sublet block advise`); work that can wait costs less than "

@@ -214,8 +214,7 @@ def _verdict(w: Wording, verdict: Verdict) -> list[Block]:
         (item for item in found.question.evidence if item.id in found.moved), key=lambda item: -found.moved[item.id]
     )
     bars = [
-        (w.called(item.text), found.moved[item.id], w("{a} days", a=str((found.as_of - item.observed_on).days)))
-        for item in listed
+        (w.called(item.text), found.moved[item.id], _age(w, (found.as_of - item.observed_on).days)) for item in listed
     ]
     without = dict(verdict.without)
     rows: list[tuple[Cell, ...]] = [
@@ -226,7 +225,7 @@ def _verdict(w: Wording, verdict: Verdict) -> list[Block]:
         for item in listed
     ]  # fmt: skip
     heads = (
-        w("evidence"), w("speaks"), w("weight"), w("group"), w("status"), w("observed"), w("moves, dB"), w("without it"),
+        w("evidence"), w("speaks"), w("weight"), w("group"), w("status"), w("observed on"), w("moves, dB"), w("without it"),
     )  # fmt: skip
     blocks: list[Block] = [Paragraph(words, "verdict")]
     if bars:
@@ -238,6 +237,10 @@ def _verdict(w: Wording, verdict: Verdict) -> list[Block]:
         missing = w.joined([w(gate) for gate in found.closed_gates])
         blocks.append(Paragraph(w("It can't be called shown without evidence for it on: {a}.", a=missing)))
     return blocks
+
+
+def _age(w: Wording, days: int) -> str:
+    return w("1 day") if days == 1 else w("{a} days", a=str(days))
 
 
 def _scored(w: Wording, found: Score) -> list[Block]:
@@ -296,6 +299,10 @@ def surplus(w: Wording) -> Section | None:
                 )  # fmt: skip
         run = str(judged.longest_slack_run)
         industry = w("No industry glut is shown: capacity exceeds demand in {a} windows running at most.", a=run)
+        if judged.longest_slack_run == 0:
+            industry = w("No industry glut is shown: capacity exceeds demand in no window.")
+        elif judged.longest_slack_run == 1:
+            industry = w("No industry glut is shown: capacity never exceeds demand in two windows running.")
         if judged.industry_glut:
             industry = w(
                 "The industry has a glut: {a} windows running with capacity above demand, contract prices falling and next-year "
