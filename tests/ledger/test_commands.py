@@ -21,6 +21,7 @@ from sublet.config import settings
 from sublet.config.settings import SettingsError
 from sublet.ledger import api as ledger_api
 from sublet.ledger.assembly import ledger_of
+from sublet.ledger.exports import EXPORTS
 from sublet.store import Store
 from sublet.store.schema import migrate
 from sublet.values.errors import InvalidInputError
@@ -111,10 +112,13 @@ def test_the_way_from_usage_to_a_proven_invoice(run: Run, tmp_path: Path) -> Non
     assert "closing 0.00 " in run("statement", "acme")
     assert run("receivables") == "nothing is owed\n"
     assert "rated to 2" in run("health")
-    for name in ("focus-1.2", "focus-1.4", "journal", "usage", "focus-commitments", "gl", "gl-xero", "gl-quickbooks"):
+    for name in EXPORTS:
         run("export", name, "--out", str(tmp_path / f"{name}.csv"))
         assert (tmp_path / f"{name}.csv").read_text().count("\n") >= 1
-    with pytest.raises(InvalidInputError, match=r"must end in \.csv or \.parquet"):
+    run("export", "revenue", "--out", str(tmp_path / "revenue.json"))
+    assert {row["product"] for row in json.loads((tmp_path / "revenue.json").read_text())} >= {"models"}
+    assert "difference 0.000000000" in run("revenue", "--by", "customer,product")
+    with pytest.raises(InvalidInputError, match=r"must end in \.csv, \.json or \.parquet"):
         run("export", "focus-1.4", "--out", str(tmp_path / "focus.xlsx"))
     run("export", "focus-1.4", "--out", str(tmp_path / "focus.parquet"))
     assert (tmp_path / "focus.parquet").read_bytes()[:4] == b"PAR1"

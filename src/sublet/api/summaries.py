@@ -66,6 +66,7 @@ SUMMARIES = {
     "ledger.read_plan_subscription": "Show a subscription to a plan",
     "ledger.read_profile": "Show a billing profile",
     "ledger.read_revenue": "Show revenue and deferred revenue by month",
+    "ledger.read_revenue_breakdown": "Show revenue by customer, product, pool or model",
     "ledger.read_statement": "Show an organization's statement for a month",
     "ledger.subscribe_to_plan": "Subscribe an organization to a plan",
     "ledger.rerate_period": "Rerate a month",

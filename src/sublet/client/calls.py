@@ -1321,6 +1321,44 @@ class Ledger:
             "ledger.read_revenue", query={"since": since, "until": until, "organization_id": organization_id}
         )
 
+    def read_revenue_breakdown(
+        self,
+        *,
+        by: str | None = None,
+        since: datetime | str | None = None,
+        until: datetime | str | None = None,
+        organization_id: str | None = None,
+        limit: int | None = None,
+        after: str | None = None,
+    ) -> ledger.RevenueBreakdown:
+        """`GET /v1/revenue/breakdown`"""
+        return self._call(
+            "ledger.read_revenue_breakdown",
+            query={
+                "by": by,
+                "since": since,
+                "until": until,
+                "organization_id": organization_id,
+                "limit": limit,
+                "after": after,
+            },
+        )
+
+    def iter_read_revenue_breakdown(
+        self,
+        *,
+        by: str | None = None,
+        since: datetime | str | None = None,
+        until: datetime | str | None = None,
+        organization_id: str | None = None,
+    ) -> Iterator[ledger.RevenueShare]:
+        """Every row of `GET /v1/revenue/breakdown`, page by page."""
+        return each(
+            self._call,
+            "ledger.read_revenue_breakdown",
+            query={"by": by, "since": since, "until": until, "organization_id": organization_id},
+        )
+
     def read_export(
         self,
         name: str,

@@ -213,6 +213,14 @@ LEDGER: tuple[Operation, ...] = (
         answer="ledger:Revenue",
     ),
     Operation(
+        "ledger.read_revenue_breakdown",
+        "GET",
+        "/v1/revenue/breakdown",
+        query=("by", "since", "until", "organization_id", "limit", "after"),
+        answer="ledger:RevenueBreakdown",
+        items="revenue",
+    ),
+    Operation(
         "ledger.read_export",
         "GET",
         "/v1/exports/{name}",

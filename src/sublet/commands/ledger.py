@@ -92,9 +92,7 @@ def rate(as_json: JsonFlag = False) -> None:
     if as_json:
         print_json(report)
     else:
-        say(
-            f"{report['rated']} lines in {report['transactions']} transactions; {report['waiting']} events waitinginginging"
-        )
+        say(f"{report['rated']} lines in {report['transactions']} transactions; {report['waiting']} events waiting")
 
 
 @app.command("take")
@@ -419,18 +417,21 @@ def list_dismissed(
 def export(
     name: Annotated[
         str,
-        typer.Argument(help="focus-1.2, focus-1.4, focus-commitments, gl, gl-quickbooks, gl-xero, journal or usage."),
+        typer.Argument(
+            help="deferred, focus-1.2, focus-1.4, focus-commitments, gl, gl-quickbooks, gl-xero, journal, receivables, revenue or "
+            "usage."
+        ),
     ],
     out: Annotated[
-        Path | None, typer.Option(help="A .csv or .parquet file; without it, CSV on standard output.")
+        Path | None, typer.Option(help="A .csv, .json or .parquet file; without it, CSV on standard output.")
     ] = None,
     organization: Annotated[str, typer.Option(help="Id or name; by default, all.")] = "",
     since: Annotated[str, typer.Option(help="First month, such as 2026-01.")] = "",
     until: Annotated[str, typer.Option(help="Last month, such as 2026-12.")] = "",
 ) -> None:
     """Export data for finance tools. Data is streamed, so large exports need little memory."""
-    if out is not None and out.suffix not in (".csv", ".parquet"):
-        raise InvalidInputError(f"--out {out} must end in .csv or .parquet")
+    if out is not None and out.suffix not in (".csv", ".json", ".parquet"):
+        raise InvalidInputError(f"--out {out} must end in .csv, .json or .parquet")
     client = connect(LONG_S)
     query = {
         "organization_id": organization_id(client, organization) if organization else None,

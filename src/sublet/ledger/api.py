@@ -408,18 +408,23 @@ def _report_routes(routes: APIRouter, ledger: Ledger, require: Require) -> None:
         until: str = "",
         format: Annotated[str, Query()] = "csv",
     ) -> Response:
-        """Export `focus-1.2`, `focus-1.4`, `focus-commitments`, `gl`, `gl-quickbooks`, `gl-xero`, `journal` or `usage` as CSV
-        (streamed) or Parquet. The export covers the months from `since` through `until`."""
+        """Export `deferred`, `focus-1.2`, `focus-1.4`, `focus-commitments`, `gl`, `gl-quickbooks`, `gl-xero`, `journal`,
+        `receivables`, `revenue` or `usage` as CSV or JSON (streamed), or as Parquet. The export covers the months from `since`
+        through `until`."""
         if name not in EXPORTS:
             raise InvalidInputError(f"export {name!r} must be one of {', '.join(EXPORTS)}")
         wanted = "" if actor.everywhere and not organization_id else actor.whose(organization_id)
         if format == "parquet":
             return _parquet(ledger, name, wanted, since, until)
-        if format != "csv":
-            raise InvalidInputError(f"format {format!r} must be csv or parquet")
-        rows = export_rows(ledger.store, ledger.books, name, wanted, since, until, ledger.seller)
-        disposition = {"content-disposition": f'attachment; filename="{name}.csv"'}
-        return StreamingResponse(rows, media_type="text/csv; charset=utf-8", headers=disposition)
+        if format not in _MEDIA_TYPES:
+            raise InvalidInputError(f"format {format!r} must be csv, json or parquet")
+        json = format == "json"
+        rows = export_rows(ledger.store, ledger.books, name, wanted, since, until, ledger.seller, as_json=json)
+        disposition = {"content-disposition": f'attachment; filename="{name}.{format}"'}
+        return StreamingResponse(rows, media_type=_MEDIA_TYPES[format], headers=disposition)
+
+
+_MEDIA_TYPES = {"csv": "text/csv; charset=utf-8", "json": "application/json"}
 
 
 def _parquet(ledger: Ledger, name: str, organization_id: str, since: str, until: str) -> FileResponse:

@@ -41,6 +41,8 @@ from sublet.ledger.plans.wire import PricingPlan as PricingPlan
 from sublet.ledger.prices.wire import RateCard as RateCard
 from sublet.ledger.proof.wire import Checklist as Checklist
 from sublet.ledger.revenue.wire import Revenue as Revenue
+from sublet.ledger.revenue.wire import RevenueBreakdown as RevenueBreakdown
+from sublet.ledger.revenue.wire import RevenueShare as RevenueShare
 from sublet.values.moments import Moment
 from sublet.values.wire import LINE, LINES, Amount, Flag, Whole, answer, body
 

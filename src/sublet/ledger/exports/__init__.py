@@ -1,4 +1,4 @@
-"""Exports for finance tools: FOCUS 1.2 and 1.4, the Contract Commitment dataset, the general ledger, usage.
+"""Exports for finance tools: FOCUS 1.2 and 1.4, the Contract Commitment dataset, the general ledger, revenue, receivables, usage.
 
 Everything is streamed by pages of line or transaction numbers: a year of usage needs no more memory than a day.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
@@ -27,6 +28,14 @@ from sublet.ledger.exports.general_ledger import (
     xero_rows,
 )
 from sublet.ledger.exports.journal import JOURNAL_COLUMNS, journal_rows
+from sublet.ledger.exports.revenue import (
+    DEFERRED_COLUMNS,
+    RECEIVABLE_COLUMNS,
+    REVENUE_COLUMNS,
+    deferred_rows,
+    receivable_rows,
+    revenue_rows,
+)
 from sublet.ledger.exports.usage import USAGE_COLUMNS, usage_rows
 from sublet.ledger.prices.booking import Books
 from sublet.store import Store
@@ -40,6 +49,7 @@ _NUMBER = re.compile(r"[+-]?\d+(\.\d+)?")
 _FORMULA_STARTS = tuple("=+-@\t\r\n|＝＋－＠")
 
 EXPORTS: dict[str, tuple[tuple[str, ...], Callable[[Charges], Rows]]] = {
+    "deferred": (DEFERRED_COLUMNS, deferred_rows),
     "focus-1.2": (tuple(COLUMNS_1_2), lambda charges: focus_rows(charges, "1.2")),
     "focus-1.4": (tuple(COLUMNS_1_4), lambda charges: focus_rows(charges, "1.4")),
     "focus-commitments": (tuple(COMMITMENT_COLUMNS), commitment_rows),
@@ -47,6 +57,8 @@ EXPORTS: dict[str, tuple[tuple[str, ...], Callable[[Charges], Rows]]] = {
     "gl-quickbooks": (QUICKBOOKS_COLUMNS, quickbooks_rows),
     "gl-xero": (XERO_COLUMNS, xero_rows),
     "journal": (JOURNAL_COLUMNS, journal_rows),
+    "receivables": (RECEIVABLE_COLUMNS, receivable_rows),
+    "revenue": (REVENUE_COLUMNS, revenue_rows),
     "usage": (USAGE_COLUMNS, usage_rows),
 }
 
@@ -59,14 +71,34 @@ def export_rows(
     since: str = "",
     until: str = "",
     seller: Seller = NOBODY,
+    *,
+    as_json: bool = False,
 ) -> Iterator[bytes]:
-    """The export as CSV, in parts. `since` and `until` are months like 2026-01, both inclusive, empty for no bound; `seller`
-    is who will invoice what no invoice has yet.
+    """The export as CSV, or as a JSON array of objects, in parts. `since` and `until` are months like 2026-01, both inclusive,
+    empty for no bound; `seller` is who will invoice what no invoice has yet.
 
     Raises InvalidInputError for an unknown export or month.
     """
     columns, rows = _opened(name, Charges(store, books, organization_id, Span.of(since, until), seller))
-    return csv_parts(columns, rows)
+    return json_parts(columns, rows) if as_json else csv_parts(columns, rows)
+
+
+def json_parts(columns: tuple[str, ...], rows: Rows) -> Iterator[bytes]:
+    """Rows as a JSON array of objects, in parts, one row on each line; decimals are text, and exact."""
+    begun: list[str] = ["["]
+    for count, row in enumerate(rows):
+        found = {column: _plain(row.get(column)) for column in columns}
+        begun.append((",\n" if count else "\n") + json.dumps(found, ensure_ascii=False))
+        if len(begun) > CSV_ROWS:
+            yield "".join(begun).encode()
+            begun = []
+    yield "".join([*begun, "\n]\n"]).encode()
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return format_time(value)
+    return format(value, "f") if isinstance(value, Decimal) else value
 
 
 def csv_parts(columns: tuple[str, ...], rows: Rows) -> Iterator[bytes]:

@@ -48,6 +48,10 @@ _DECIMALS = {
 _TIMES = ("PeriodStart", "PeriodEnd")
 _OWN_DECIMALS = {"quantity": 3, "amount": 9, "list_amount": 9, "debit": 9, "credit": 9}
 _OWN_DECIMALS |= {"*Amount": 3, "Debits": 3, "Credits": 3}
+_OWN_DECIMALS |= dict.fromkeys(
+    "opening received used expired returned closing unbilled contract_assets contract_liabilities".split(), 9
+)
+_OWN_DECIMALS |= dict.fromkeys("current days_1_30 days_31_60 days_61_90 days_over_90 unapplied total".split(), 9)
 _OWN_WHOLE = ("transaction", "reverses", "line")
 _OWN_TIMES = ("time", "booked_at")
 

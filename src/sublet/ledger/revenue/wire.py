@@ -41,3 +41,38 @@ class Revenue:
     """Revenue by month, in order."""
 
     months: list[RevenueMonth]
+
+
+@answer
+class RevenueShare:
+    """Revenue of one group in one month and currency, less what was given away. What is not asked for, or not known, such as the
+    pool of a fee, is empty."""
+
+    period: str
+    currency: str
+    organization_id: str
+    organization: str
+    product: str
+    """`leases`, `models`, `energy`, or an account of the chart of accounts without `revenue.`."""
+    pool: str
+    model: str
+    amount: str
+
+
+@answer
+class RevenueTotal:
+    """The sum of all groups in one month and currency, compared with the journal; `difference` must be 0."""
+
+    total: str
+    journal: str
+    difference: str
+
+
+@answer
+class RevenueBreakdown:
+    """A page of revenue by customer, product, pool or model; the totals are those of all pages."""
+
+    revenue: list[RevenueShare]
+    totals: dict[str, RevenueTotal]
+    """By month and currency, such as `2026-01 USD`."""
+    next: str | None
