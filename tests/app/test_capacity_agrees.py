@@ -29,6 +29,7 @@ from sublet.leases.blocks.service import BlockChangeRequest, BlockSoldError, New
 from sublet.leases.blocks.shape import BlockConflictError
 from sublet.leases.model import FirmLeaseError, NoCapacityError, WrongStateError
 from sublet.leases.quotes.admission import QuoteRequest
+from sublet.leases.quotes.alternatives import Alternatives
 from sublet.leases.reclaim.orders import ReclaimOrder
 from sublet.models import store as models_sql
 from sublet.models.catalog import BUILT_IN, from_row
@@ -336,7 +337,9 @@ class History(RuleBasedStateMachine):
             self.system.leases.cancel_quote(self.customer, quote_id)
 
 
-def test_what_is_offered_can_be_had_and_what_is_not_can_not(system: Sublet) -> None:
+def test_what_is_offered_can_be_had_and_what_is_not_can_not(system: Sublet, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Each refusal would look for alternatives in every other pool, which takes most of the time and is tested elsewhere.
+    monkeypatch.setattr(Alternatives, "find", lambda *_: [])
     run_state_machine_as_test(
         lambda: History(system),  # type: ignore[arg-type]
         # Pools are used up, so that a failing history is shown as it is and not played again in shorter forms.
