@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from sublet.console.chart import UNITS, Mark
 from sublet.console.model import RecordView
@@ -145,13 +146,13 @@ def draw_record(record: PoolRecord) -> RecordPage:
         survival=tuple(pair for pair in pairs if pair[1] or pair[2]),
         both=any(pair[1] for pair in pairs) and any(pair[2] for pair in pairs),
         told=tuple(_told(item) for item in record.tunings),
-        promises=tuple(_earned(item) for item in record.promises),
+        promises=tuple(_earned(item, record.at) for item in record.promises),
         scale=tuple(Mark(_place(rate), f"{rate:,.10g}", _anchor(rate)) for rate in (0.1, 1, 10, 100, 1000)),
     )
 
 
-def _earned(stood: Stood) -> Earned:
-    told = as_dict(stood)
+def _earned(stood: Stood, at: datetime) -> Earned:
+    told = as_dict(stood, at)
     rate = ""
     if told["broken_per_1000"] is not None:
         rate = f"{told['broken']:,} of {told['sold']:,} broken in simulation; the limit is {told['promised_per_1000']:g} per 1,000"

@@ -400,9 +400,9 @@ def _withheld(ladder: Ladder, loosest: str) -> tuple[view.Withheld, ...]:
 def _stopped(pool: Pool, facts: View) -> list[view.Alert]:
     """That the monitor stopped a kind of promise, and when it may open again."""
     return [
-        view.Alert("warning", f"{pool.name}: {kind_text(stood)} is not sold: {opens(stood)}")
+        view.Alert("warning", f"{pool.name}: {kind_text(stood)} is not sold: {opens(stood, facts.at)}")
         for _, stood in sorted((facts.standings or {}).items())
-        if state_of(stood) == "stopped"
+        if state_of(stood, facts.at) == "stopped"
     ]
 
 

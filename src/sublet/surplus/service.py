@@ -195,7 +195,7 @@ class Surplus:
         evidence = Evidence(view.in_use, view.sample_age_s, view.history_s, view.hours.t, _methods(view))
         now_sold = sum(item.count for item in standing if item.window.contains(view.at))
         notes = tuple(_notes(view))
-        told = tuple(as_dict(stood) for _, stood in sorted((view.standings or {}).items()))
+        told = tuple(as_dict(stood, view.at) for _, stood in sorted((view.standings or {}).items()))
         return Ladder(
             pool_id, view.at, view.facts.capacity, now_sold, tuple(rungs), tuple(alone), evidence, notes, told
         )

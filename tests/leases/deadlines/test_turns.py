@@ -15,7 +15,7 @@ from sublet.leases.quotes.request import QuoteRequest
 from sublet.leases.reclaim.orders import ReclaimOrder
 from sublet.store import Store
 from sublet.surplus.deadlines.admission import Answer
-from sublet.values.clock import SimulatedClock
+from sublet.values.clock import SimulatedClock, format_time
 from sublet.values.errors import InvalidInputError
 from sublet.values.windows import Window
 
@@ -257,6 +257,14 @@ def test_a_refusal_names_the_earliest_deadline_that_can_be_promised(world: World
     with pytest.raises(NoCapacityError, match="earliest deadline that can be promised is") as caught:
         world.leases.quote(CUSTOMER, world.order_request(count=2))
     assert [item["kind"] for item in caught.value.details["alternatives"]] == ["later", "fewer"]
+
+
+def test_hours_that_do_not_fit_are_answered_with_the_earliest_deadline(world: World) -> None:
+    world.answer = Answer(False, 0, "deadline", "Not enough idle capacity for that deadline.", -1)
+    world.earliest = world.clock.now() + timedelta(hours=30)
+    with pytest.raises(InvalidInputError, match="the earliest deadline that can be promised is") as caught:
+        world.leases.quote(CUSTOMER, world.order_request(hours=9, by_hours=8))
+    assert format_time(world.earliest) in str(caught.value)
 
 
 def test_a_quote_says_its_price_how_likely_it_is_and_its_latest_start(world: World) -> None:

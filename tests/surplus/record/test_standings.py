@@ -19,7 +19,8 @@ from sublet.surplus.kept import pace_of, record_hours, weight
 from sublet.surplus.model import HOUR_S, PoolFacts, Sold, Standings, Stood
 from sublet.surplus.record import store as sql
 from sublet.surplus.record.service import Record
-from sublet.surplus.rule.earned import as_dict, opens
+from sublet.surplus.record.shadow_book import moment_of
+from sublet.surplus.rule.earned import BEHIND_HOURS_MAX, as_dict, opens
 from sublet.surplus.service import Surplus
 from sublet.values.clock import SimulatedClock
 from sublet.values.errors import InvalidInputError
@@ -151,10 +152,21 @@ def test_a_stop_says_when_why_and_until_when() -> None:
     standing = Standing(rate=5.0, running=20.0)
     standing.stop(500_000, 17)
     stood = Stood("firm", 4, 0, 500_003, pace_of(policy, 4), standing)
-    said = opens(stood)
+    at = moment_of(500_004)
+    said = opens(stood, at)
     assert "not yet" in said and "17 broke in one hour" in said and "stopped at" in said
-    assert as_dict(stood)["state"] == "stopped"
-    assert as_dict(stood)["opens_at"]
+    assert as_dict(stood, at)["state"] == "stopped"
+    assert as_dict(stood, at)["opens_at"]
+
+
+def test_a_record_that_is_catching_up_tells_no_time_that_has_passed() -> None:
+    standing = Standing(earned=3.0, rate=5.0, running=20.0)
+    stood = Stood("firm", 4, 0, 500_003, pace_of(CLASSES[0], 4), standing)
+    late = as_dict(stood, moment_of(500_003 + BEHIND_HOURS_MAX + 3))
+    assert (late["state"], late["supports"], late["opens_at"], late["hours_to_open"]) == ("earning", 0, None, None)
+    assert f"its record is {BEHIND_HOURS_MAX + 1} h behind and is catching up" in late["sentence"]
+    soon = as_dict(stood, moment_of(500_003 + BEHIND_HOURS_MAX + 2))
+    assert (soon["state"], soon["supports"]) == ("open", 6) and soon["opens_at"]
 
 
 def test_negative_patience_is_refused() -> None:

@@ -47,6 +47,7 @@ class DeadlineSales:
                 f"the order asks for {request.accelerators} accelerators, and the pool has {largest}; ask for at most {largest}",
                 field="accelerators",
             )
+        self._check_fits(connection, request, window, service_s, candidates)
         refusals: list[tuple[Row[Any], Offer]] = []
         for pool in candidates:
             self._store.lock(connection, f"pool:{pool.id}")
@@ -72,7 +73,9 @@ class DeadlineSales:
         """A quote that holds nothing, of the first pool that can promise the order; None where none can. Raises
         InvalidInputError."""
         window, service_s = request.deadline_window(now)
-        for pool in self._places.pools(connection, request, window):
+        candidates = self._places.pools(connection, request, window)
+        self._check_fits(connection, request, window, service_s, candidates)
+        for pool in candidates:
             wanted = Promised("", request.accelerators, service_s, window.end)
             offer = self._ports.offer(connection, pool.id, request.class_name, wanted, "")
             if offer.answer.admitted and self._may_share(connection, pool.id, organization_id, window, now):
@@ -99,6 +102,31 @@ class DeadlineSales:
             )
         self._ports.authorize(connection, quote.organization_id, quote.total_nano, quote.currency)
         return make_lease(connection, self._ports, quote, (), buyer, now)
+
+    def _check_fits(
+        self,
+        connection: Connection,
+        request: QuoteRequest,
+        window: Window,
+        service_s: int,
+        candidates: Sequence[Row[Any]],
+    ) -> None:
+        """Raise InvalidInputError, with the earliest deadline that can be promised, if the hours are more than are left."""
+        if window.seconds >= service_s:
+            return
+        wanted = Promised("", request.accelerators, service_s, window.end)
+        offers = [self._ports.offer(connection, pool.id, request.class_name, wanted, "") for pool in candidates]
+        dates = [offer.earliest for offer in offers if offer.earliest is not None]
+        instead = (
+            f"the earliest deadline that can be promised is {format_time(min(dates))}"
+            if dates
+            else "request fewer hours or a later deadline"
+        )
+        raise InvalidInputError(
+            f"{service_s / 3600:g} hours of service don't fit in the {window.seconds / 3600:.2f} hours until "
+            f"{format_time(window.end)}; {instead}",
+            field="end",
+        )
 
     def _may_share(
         self, connection: Connection, pool_id: str, organization_id: str, window: Window, now: datetime

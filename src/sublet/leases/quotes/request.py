@@ -92,8 +92,8 @@ class QuoteRequest:
         return checked_window(window, now)
 
     def deadline_window(self, now: datetime) -> tuple[Window, int]:
-        """The window from now to the deadline, and the seconds of service in it. Raises InvalidInputError if that can't be
-        sold."""
+        """The window from now to the deadline, and the seconds of service by its end. Raises InvalidInputError if that can't be
+        sold at all; hours that don't fit are refused by the pool, which knows the earliest deadline."""
         if self.service_s is None or self.end is None:
             raise InvalidInputError(
                 f"class {self.class_name} is sold as hours of service by a deadline: send service_s and end"
@@ -116,13 +116,7 @@ class QuoteRequest:
                 f"the deadline {format_time(self.end)} is more than {DEADLINE_S_MAX // 86_400} days ahead; choose an earlier one",
                 field="end",
             )
-        window = Window(now, self.end)
-        if window.seconds < self.service_s:
-            raise InvalidInputError(
-                f"{self.service_s / 3600:g} hours of service don't fit in the {window.seconds / 3600:.2f} hours until "
-                f"{format_time(self.end)}; request fewer hours or a later deadline"
-            )
-        return window, self.service_s
+        return Window(now, self.end), self.service_s
 
     def as_dict(self) -> dict[str, Any]:
         # Fields that are not set are left out, so that a request stored by an older version stays equal.

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from sublet.surplus.backtest.promises import Verdict, deadlines, firm
 from sublet.surplus.backtest.scoring import Outcome, Trace
 from sublet.surplus.deadlines.kinds import WITHIN_HOURS_MAX, Kind
-from sublet.surplus.model import Stood
+from sublet.surplus.model import HOUR_S, Stood
 from sublet.surplus.rule.earned import opens, state_of
 from sublet.surplus.terms import firm_pace
+from sublet.values.clock import from_micros
 from sublet.values.errors import InvalidInputError
 
 FIRM, DEADLINE = "firm", "deadline"
@@ -75,9 +77,14 @@ class Tried:
             "broken_per_1000": one.per_1000,
             "worst_hour": int(one.worst),
             "alarms": len(one.alarms),
-            "state": state_of(self.stood),
-            "verdict": opens(self.stood),
+            "state": state_of(self.stood, self._at),
+            "verdict": opens(self.stood, self._at),
         }
+
+    @property
+    def _at(self) -> datetime:
+        """The end of the trace, which the record has lived through."""
+        return from_micros((self.stood.hour + 1) * HOUR_S * 1_000_000)
 
     @property
     def outcome(self) -> Outcome:

@@ -46,7 +46,8 @@ def answer(
     start = new.slack_hours
     kind = covering(list(standings), new.left_hours, new.due_hours)
     if start < 0:
-        return _refused(new, orders, idle, 0, "deadline", f"{new.left_hours} h can't be done in {new.due_hours} h")
+        why = f"{new.left_hours} h of service don't fit in the {max(0, new.due_hours)} whole hours until then"
+        return _refused(new, orders, idle, 0, "deadline", why)
     if kind is None:
         offered = ", ".join(str(one) for one in sorted(standings)) or "none"
         why = f"no kind of order on offer covers {new.left_hours} h within {new.due_hours} h (on offer: {offered})"

@@ -16,7 +16,7 @@ from sublet.surplus.deadlines.kinds import WITHIN_HOURS_MAX, Idle, Kind, coverin
 from sublet.surplus.deadlines.orders import Order, kept_share, most_accelerators
 from sublet.surplus.deadlines.paths import comparable_idle
 from sublet.surplus.model import HOUR_S, IN_BLOCK, Promised, Sold, Withheld
-from sublet.surplus.rule.earned import BEHIND_HOURS_MAX, behind_hours, opens
+from sublet.surplus.rule.earned import BEHIND_HOURS_MAX, behind_hours, catching_up, opens
 from sublet.surplus.rule.view import View, unmet
 from sublet.values.service_classes import ServiceClass
 from sublet.values.windows import Window
@@ -176,7 +176,7 @@ def _by_record(view: View, idle: Idle, policy: ServiceClass, kind: Kind, orders:
     count = most_accelerators(orders, Order("", most, kind.hours, kind.within), idle) if most else 0
     limits = [(earned, "its record supports no more"), (soon, "no more are idle now"), (count, "the forecast")]
     why = "" if count and count == soon else min(limits, key=lambda item: max(0, item[0]))[1]
-    return count, f"{why}: {opens(stood)}" if why.startswith("its record") else why
+    return count, f"{why}: {opens(stood, view.at)}" if why.startswith("its record") else why
 
 
 def standings_of(view: View, policy: ServiceClass) -> dict[Kind, Standing]:
@@ -184,7 +184,7 @@ def standings_of(view: View, policy: ServiceClass) -> dict[Kind, Standing]:
     return {
         Kind(stood.hours, stood.within): stood.standing
         for (name, _, within), stood in (view.standings or {}).items()
-        if name == policy.name and within and behind_hours(stood, view) <= BEHIND_HOURS_MAX
+        if name == policy.name and within and not catching_up(stood, view.at)
     }
 
 
@@ -220,15 +220,19 @@ def _unknown(view: View, policy: ServiceClass, order: Order) -> Answer | None:
     """A refusal where too little is known of the present or of the record; None where there is an answer to be had."""
     stale = f"the last sample is {view.sample_age_s or 0:.0f} s old" if view.stale else ""
     behind = [
-        behind_hours(stood, view)
+        behind_hours(stood, view.at)
         for (name, _, within), stood in (view.standings or {}).items()
         if name == policy.name and within
     ]
     kind = covering([Kind(hours, within) for hours, within in policy.orders], order.left_hours, order.due_hours)
     if stale:
         reason, why = "stale_demand", stale
-    elif order.slack_hours < 0 or kind is None or kind in standings_of(view, policy):
+    elif order.slack_hours < 0 or kind in standings_of(view, policy):
         return None
+    elif kind is None:
+        offered = ", ".join(str(Kind(hours, within)) for hours, within in sorted(policy.orders)) or "none"
+        why = f"no kind of order covers {order.left_hours} h within {order.due_hours} whole hours (on offer: {offered})"
+        return Answer(False, 0, "kind", f"That deadline can't be promised: {why}.", order.slack_hours)
     elif behind and max(behind) > BEHIND_HOURS_MAX:
         reason, why = "behind", f"the record of the pool is {max(behind)} h behind; it is catching up"
     else:

@@ -409,7 +409,7 @@ class PoolRecord:
             "leases": {"since": format_time(self.leases_since), "figures": [item.as_dict() for item in self.leases]},
             "shadow": {**self.lived.as_dict(), "figures": [item.as_dict() for item in self.shadow]},
             "tuning": [item.as_dict() for item in self.tunings],
-            "promises": [as_dict(item) for item in self.promises],
+            "promises": [as_dict(item, self.at) for item in self.promises],
         }
 
 

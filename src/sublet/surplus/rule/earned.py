@@ -55,13 +55,18 @@ def running(policy: ServiceClass, sold: Sequence[Sold], hours: int) -> float:
     )
 
 
-def behind_hours(stood: Stood, view: View) -> int:
-    """How many whole hours the record has not lived through yet, but for the last, which it is living through."""
-    return max(0, to_micros(view.at) // (HOUR_S * 1_000_000) - stood.hour - 2)
+def behind_hours(stood: Stood, at: datetime) -> int:
+    """How many whole hours before `at` the record has not lived through yet, but for the last, which it is living through."""
+    return max(0, to_micros(at) // (HOUR_S * 1_000_000) - stood.hour - 2)
+
+
+def catching_up(stood: Stood, at: datetime) -> bool:
+    """Whether the record is so far behind that nothing is promised on it."""
+    return behind_hours(stood, at) > BEHIND_HOURS_MAX
 
 
 def _most(view: View, policy: ServiceClass, length_s: float, sold: Sequence[Sold], stood: Stood | None) -> float:
-    if stood is None or behind_hours(stood, view) > BEHIND_HOURS_MAX:
+    if stood is None or catching_up(stood, view.at):
         return 0.0
     return stood.standing.left(stood.pace, running(policy, sold, stood.hours)) / weight(policy, length_s)
 
@@ -70,16 +75,20 @@ def _why(view: View, hours: int, stood: Stood | None) -> str:
     kind = f"windows of {hours} h"
     if stood is None:
         return f"the pool has no record of {kind} yet: its shadow begins after {hours_text(4 * 24 * HOUR_S)} of history"
-    behind = behind_hours(stood, view)
-    if behind > BEHIND_HOURS_MAX:
-        return f"the record of {kind} is {behind} h behind; it is catching up"
+    if catching_up(stood, view.at):
+        return f"the record of {kind} is {behind_hours(stood, view.at)} h behind; it is catching up"
     supports = math.floor(stood.standing.most(stood.pace))
-    return f"the record of {kind} supports {supports} at once: {opens(stood)}"
+    return f"the record of {kind} supports {supports} at once: {opens(stood, view.at)}"
 
 
-def opens(stood: Stood) -> str:
-    """When more may be promised, and whether the monitor stopped the kind: one sentence without a full stop."""
+def opens(stood: Stood, at: datetime) -> str:
+    """When more may be promised as of `at`, and whether the monitor stopped the kind: one sentence without a full stop.
+
+    A record that is still catching up can't say when: the hours that it has to live through have passed already.
+    """
     standing = stood.standing
+    if catching_up(stood, at):
+        return f"its record is {behind_hours(stood, at)} h behind and is catching up; nothing is promised until then"
     after = ""
     if standing.alarm_hour is not None and standing.most(stood.pace) < max(1.0, standing.running):
         by = f" with {standing.stopped_by}" if standing.stopped_by else ""
@@ -100,18 +109,20 @@ def opens(stood: Stood) -> str:
     return f"not yet, {missing} more hours of history without a broken promise until {wanted:g}, at {then}{after}"
 
 
-def as_dict(stood: Stood) -> dict[str, Any]:
-    """One kind of promise for people and machines: what it has earned, whether it was stopped, and when it opens further."""
+def as_dict(stood: Stood, at: datetime) -> dict[str, Any]:
+    """One kind of promise as of `at`, for people and machines: what it has earned, whether it was stopped, and when it opens
+    further."""
     standing, pace = stood.standing, stood.pace
     total = standing.sold + (standing.broken if stood.within else 0)
-    supports = math.floor(standing.most(pace))
+    late = catching_up(stood, at)
+    supports = 0 if late else math.floor(standing.most(pace))
     wanted = 1.0 if supports < 1 else max(1.0, standing.running)
-    missing = standing.hours_until(pace, wanted)
+    missing = None if late else standing.hours_until(pace, wanted)
     return {
         "class": stood.class_name,
         "hours": stood.hours,
         "within": stood.within or None,
-        "state": state_of(stood),
+        "state": state_of(stood, at),
         "supports": supports,
         "running": math.floor(standing.running),
         "sold": math.floor(total),
@@ -124,14 +135,14 @@ def as_dict(stood: Stood) -> dict[str, Any]:
         "stopped_by": standing.stopped_by or None,
         "hours_to_open": missing,
         "opens_at": None if not missing else format_time(_moment(stood.hour) + timedelta(hours=missing + 1)),
-        "sentence": f"{kind_text(stood)}: supports {supports} at once; {opens(stood)}",
+        "sentence": f"{kind_text(stood)}: supports {supports} at once; {opens(stood, at)}",
     }
 
 
-def state_of(stood: Stood) -> str:
+def state_of(stood: Stood, at: datetime) -> str:
     """`stopped` after an alarm until one promise is earned again, `earning` before anything is, `open`, or `full`."""
     standing = stood.standing
-    most = standing.most(stood.pace)
+    most = 0.0 if catching_up(stood, at) else standing.most(stood.pace)
     if most < 1:
         return "earning" if standing.alarm_hour is None else "stopped"
     return "full" if most >= standing.running else "open"
