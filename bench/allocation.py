@@ -36,7 +36,7 @@ from sublet.allocation.mix.served import served
 from sublet.demand.feeds.csv_series import read_series
 from sublet.surplus.backtest.promises import Living, depth_of
 from sublet.surplus.backtest.scoring import Trace, trace_of
-from sublet.surplus.budget import Standing
+from sublet.surplus.budget import Passed, Standing
 from sublet.surplus.terms import SHADOW_HOURS_MIN, firm_pace
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -94,7 +94,7 @@ def limits(trace: Trace, window: int) -> np.ndarray:
         if most and now > 0:
             found[t] = min(most, depth(t, now - np.zeros(window), 0.0))
         shadow = living.found
-        standing.pass_hour(pace, trace.first_hour + t, shadow.started[t], shadow.broken[t], shadow.running[t])
+        standing.pass_hour(pace, trace.first_hour + t, Passed(shadow.started[t], shadow.broken[t], shadow.running[t]))
     return found
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from sublet.surplus.backtest import promises
 from sublet.surplus.backtest.promises import RISK
 from sublet.surplus.backtest.scoring import Trace
-from sublet.surplus.budget import Standing
+from sublet.surplus.budget import Passed, Standing
 from sublet.surplus.terms import SHADOW_HOURS_MIN, firm_pace
 
 GROUPS: Mapping[str, tuple[str, ...]] = {
@@ -45,7 +45,7 @@ class _Pool:
         """What the shadow did in the hour is known."""
         found = self.shadow.found
         hour = self.trace.first_hour + t
-        self.standing.pass_hour(self.pace, hour, found.started[t], found.broken[t], found.running[t])
+        self.standing.pass_hour(self.pace, hour, Passed(found.started[t], found.broken[t], found.running[t]))
 
 
 class _Shop:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from tests.surplus.series import daily
 
+from sublet.demand.forecast.lookback import MEMORY_HOURS
 from sublet.demand.model import Floats
 from sublet.surplus.budget import Standing
 from sublet.surplus.deadlines import orders as module
 from sublet.surplus.deadlines.admission import answer
-from sublet.surplus.deadlines.kinds import Idle, Kind, OpenOrders, covering
+from sublet.surplus.deadlines.kinds import Idle, Kind, OpenOrders, covering, used
 from sublet.surplus.deadlines.orders import (
     ORDERS_MAX,
     Order,
@@ -254,9 +256,26 @@ class TestAnswer:
         found = answer(Order("o", 1, 30, 48), [], idle, self._standing(100), self.RISK)
         assert found.reason == "kind" and "4 h within 24 h" in found.sentence
 
+    def test_a_long_order_says_that_the_owner_has_never_used_the_pool(self) -> None:
+        idle = Idle(np.full(200, 40.0), 40.0, 60)
+        found = answer(Order("o", 1, 12, 30), [], idle, {Kind(12, 24): Standing(unused=True, near=True)}, self.RISK)
+        assert found.reason == "budget" and found.hours_to_open is None
+        assert "has not used half of it" in found.sentence
+
     def test_open_orders_count_and_too_many_are_too_many(self) -> None:
         idle = Idle(np.full(200, 40.0), 40.0, 60)
         orders = [Order(str(place), 10, 4, 30) for place in range(4)]
         assert answer(Order("o", 9, 4, 30), orders, idle, self._standing(100), self.RISK).most == 8
         many = [Order(str(place), 1, 1, 1) for place in range(ORDERS_MAX)]
         assert answer(Order("o", 1, 4, 30), many, idle, self._standing(1e6), self.RISK).reason == "orders"
+
+
+def test_a_pool_counts_as_used_once_half_of_it_was_needed_lately() -> None:
+    capacity, in_use = np.full(200, 10.0), np.full(200, 4.0)
+    assert not used(capacity, in_use)
+    in_use[20] = 5.0
+    assert used(capacity, in_use)
+    assert not used(np.r_[capacity, np.full(MEMORY_HOURS, 10.0)], np.r_[in_use, np.full(MEMORY_HOURS, 4.0)])
+    assert not used(np.array([0.0, math.nan, 10.0]), np.array([0.0, 9.0, math.nan])), (
+        "neither an outage nor a gap is use"
+    )

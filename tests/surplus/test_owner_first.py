@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tests.surplus.test_service import CLASSES, END, POLICIES, SERIES, claim, view
 
 from sublet.demand.model import Claim
-from sublet.surplus.budget import Pace, Standing
+from sublet.surplus.budget import Pace, Passed, Standing
 from sublet.surplus.deadlines.book import idle_of, on_sale, orders_of
 from sublet.surplus.deadlines.kinds import Idle, Kind
 from sublet.surplus.deadlines.orders import Order, kept_share
@@ -112,7 +112,7 @@ def test_more_risk_never_supports_fewer_promises_while_no_monitor_has_spoken(
     low, high = Standing(), Standing()
     for hour, (sold, broken, running, near) in enumerate(hours):
         for standing, pace in ((low, paces[0]), (high, paces[1])):
-            standing.pass_hour(pace, hour, sold, min(broken, running), running, near)
+            standing.pass_hour(pace, hour, Passed(sold, min(broken, running), running, near))
         if low.alarms or high.alarms:
             return
         assert low.most(paces[0]) <= high.most(paces[1])

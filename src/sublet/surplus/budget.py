@@ -59,6 +59,18 @@ class Pace:
         return float(0.5 ** (1 / self.half_life_hours))
 
 
+@dataclass(frozen=True, slots=True)
+class Passed:
+    """What a shadow did in an hour: it sold, broke, and before it broke held so many; `near` of them were kept only just or not at
+    all. `unused` says that the owner has never needed much of the pool yet."""
+
+    sold: float
+    broken: float
+    running: float
+    near: float = 0.0
+    unused: bool = False
+
+
 @dataclass(slots=True)
 class Standing:
     """Where one kind of promise stands on one pool; a few numbers that go on by the hour.
@@ -69,6 +81,8 @@ class Standing:
 
     `near` says whether a promise was ever kept only just, `paid` whether all that the shadow holds on average was earned once and
     not all of it lost since; `held` over `held_hours` is that mean, which fades as what is earned does.
+
+    `unused` says that the owner has never needed much of the pool yet, and `unused_hours` in how many hours of the record it had not.
     """
 
     earned: float = 0.0
@@ -88,10 +102,16 @@ class Standing:
     paid: bool = False
     held: float = 0.0
     held_hours: float = 0.0
+    unused: bool = False
+    unused_hours: int = 0
 
-    def pass_hour(self, pace: Pace, hour: int, sold: float, broken: float, running: float, near: float = 0.0) -> bool:
-        """The hour `hour` is known: the shadow sold, broke, and before it broke held so many; `near` of them were kept only just or
-        not at all. Whether the monitor speaks."""
+    def pass_hour(self, pace: Pace, hour: int, passed: Passed) -> bool:
+        """The hour `hour` is known. Whether the monitor speaks.
+
+        In an unused hour nothing is earned: what is kept while nobody needs the pool says nothing about when somebody does. That
+        it was so counts as a near miss from then on.
+        """
+        sold, broken, running, unused = passed.sold, passed.broken, passed.running, passed.unused
         self.hours += 1
         self.sold += sold
         self.broken += broken
@@ -99,10 +119,11 @@ class Standing:
         self.running = running
         self.rate = RATE_KEEPS * self.rate + (1 - RATE_KEEPS) * sold
         self.largest = max(LARGEST_KEEPS * self.largest, running)
-        self.earned = pace.fade * self.earned + pace.earning * pace.risk * sold - broken
+        self.unused, self.unused_hours = unused, self.unused_hours + unused
+        self.earned = pace.fade * self.earned + (0.0 if unused else pace.earning * pace.risk * sold) - broken
         self.held = pace.fade * self.held + running
         self.held_hours = pace.fade * self.held_hours + 1
-        self.near = self.near or near > 0
+        self.near = self.near or passed.near > 0 or unused
         self.paid = self.earned > 0 and (self.paid or self.earned >= pace.loss * self.mean_held)
         allowed = NULL * pace.risk / pace.hours
         surprise = (broken - allowed * running) / self.largest
@@ -130,7 +151,8 @@ class Standing:
 
     @property
     def wary(self) -> bool:
-        """Whether a part of what the shadow holds is not enough to be earned, since it came near a deadline."""
+        """Whether a part of what the shadow holds is not enough to be earned, since it came near a deadline or was sold while the
+        owner hardly used the pool."""
         return self.near and not self.paid
 
     def most(self, pace: Pace) -> float:
@@ -145,8 +167,10 @@ class Standing:
     def hours_until(self, pace: Pace, count: float) -> int | None:
         """Hours until `count` may be promised at once, if the shadow continues to sell as it did lately and nothing breaks.
 
-        0 if they may be promised now; None if the shadow sells too little to reach that.
+        0 if they may be promised now; None if the shadow sells too little to reach that, or the owner has yet to use the pool.
         """
+        if self.unused:
+            return None
         count = max(count, self.mean_held) if self.wary else count
         missing = count * pace.loss - self.earned
         if missing <= 0:

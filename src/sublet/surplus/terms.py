@@ -9,7 +9,7 @@ from sublet.surplus.budget import Pace
 SHADOW_HOURS_MIN = 96
 """Every shadow begins at this hour of a pool's history, whenever the service began: four days tell what an hour may bring."""
 
-RULE_VERSION = 3
+RULE_VERSION = 4
 """Goes up when the rule sells otherwise from the same samples: the record of another rule says nothing about this one."""
 
 SHORT_HOURS = 4

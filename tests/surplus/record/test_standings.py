@@ -169,6 +169,17 @@ def test_a_record_that_is_catching_up_tells_no_time_that_has_passed() -> None:
     assert (soon["state"], soon["supports"]) == ("open", 6) and soon["opens_at"]
 
 
+def test_long_orders_say_that_the_owner_has_never_used_the_pool() -> None:
+    standing = Standing(earned=0.0, rate=5.0, running=20.0, near=True, unused=True, unused_hours=90)
+    stood = Stood("deadline", 12, 24, 500_003, pace_of(CLASSES[1], 12, 24), standing)
+    told = as_dict(stood, moment_of(500_004))
+    assert (told["state"], told["supports"], told["opens_at"]) == ("earning", 0, None)
+    assert "has not used half of the pool" in told["sentence"]
+    later = replace(stood, standing=replace(standing, unused=False))
+    assert "since its owner did not use half of the pool before" in opens(later, moment_of(500_004))
+    assert "h behind" in opens(stood, moment_of(500_200)), "what was so long ago is no news"
+
+
 def test_negative_patience_is_refused() -> None:
     with pytest.raises(InvalidInputError, match="patience_s"):
         PoolFacts("p", "p", 10, patience_s=-1)

@@ -14,8 +14,8 @@ import numpy as np
 
 from sublet.demand.model import Floats
 from sublet.surplus.backtest.scoring import Trace, bound
-from sublet.surplus.budget import Pace, Standing
-from sublet.surplus.deadlines.kinds import Idle, Kind, OpenOrders
+from sublet.surplus.budget import Pace, Passed, Standing
+from sublet.surplus.deadlines.kinds import Idle, Kind, OpenOrders, used
 from sublet.surplus.deadlines.paths import MOMENTS_MIN, comparable_idle
 from sublet.surplus.deadlines.replay import Admitted
 from sublet.surplus.rule.seller import Seller, agreed_depth, deepest, phase_of, sellers
@@ -151,7 +151,7 @@ class Selling:
         self.held[t] = book[0] - self.lost[t]
         _end_hour(book, self.lost[t])
         hour = trace.first_hour + t
-        if self.standing.pass_hour(self._pace, hour, shadow.started[t], shadow.broken[t], shadow.running[t]):
+        if self.standing.pass_hour(self._pace, hour, Passed(shadow.started[t], shadow.broken[t], shadow.running[t])):
             self.alarms.append(t)
 
     @property
@@ -207,13 +207,14 @@ def deadlines(
     for t in range(kind.within + MOMENTS_MIN, size):
         hourly = idle[:t] if steady else comparable_idle(trace.capacity[:t], in_use[:t])
         known = Idle(hourly, float(idle[t - 1]), float(trace.capacity[t - 1]), trace.need(t))
+        unused = kind.long and not used(trace.capacity[:t], trace.in_use[:t])
         shadow.add(shadow.room(known, admitted))
         if t >= trace.warmup and t + kind.within <= size:
             sold[t] = max(0.0, min(real.room(known, admitted), np.floor(standing.left(pace, real.count))))
             real.add(sold[t])
         running = shadow.count
         ended, late, near = shadow.pass_hour(float(idle[t]))
-        if standing.pass_hour(pace, trace.first_hour + t, ended, late, running, near):
+        if standing.pass_hour(pace, trace.first_hour + t, Passed(ended, late, running, near, unused)):
             alarms.append(t)
         held[t] = min(real.count, idle[t])
         ended, lost[t], _ = real.pass_hour(float(idle[t]))

@@ -63,6 +63,8 @@ def answer(
         more = (
             f"{hours} more hours without a late order are needed" if hours else "the pool sells too little to earn it"
         )
+        if standing.unused:
+            more = "its owner has not used half of it yet, so nobody knows what is left when it does"
         why = f"the record of {kind} supports {earned} more accelerators on this pool: {more}"
         return replace(_refused(new, orders, idle, earned, "budget", why), hours_to_open=hours)
     if soon < new.accelerators:

@@ -14,6 +14,7 @@ from functools import cached_property
 
 import numpy as np
 
+from sublet.demand.forecast.lookback import MEMORY_HOURS
 from sublet.demand.model import Floats
 from sublet.surplus.budget import Pace
 from sublet.surplus.deadlines.paths import MOMENTS_MIN, idle_paths
@@ -31,6 +32,9 @@ LONG_HOURS = 12
 LONG_AHEAD = 1.0
 LONG_LOSS = 0.5
 """From LONG_HOURS of service on: least slack first makes the last of the open orders late, not all of them."""
+
+USED_SHARE = 0.5
+"""An order from LONG_HOURS on earns nothing before the owner has used so much of the pool once."""
 
 WITHIN_HOURS_MAX = 14 * 24
 ORDER_HOURS_MAX = 7 * 24
@@ -53,16 +57,28 @@ class Kind:
             )
 
     @property
+    def long(self) -> bool:
+        """Whether a shortage of hours says nothing about an order: it fails only when the owner needs the pool for a day."""
+        return self.hours >= LONG_HOURS
+
+    @property
     def ahead(self) -> float:
         """Orders open at most, over what is idle now."""
-        return LONG_AHEAD if self.hours >= LONG_HOURS else AHEAD
+        return LONG_AHEAD if self.long else AHEAD
 
     def pace(self, risk: float) -> Pace:
         """How fast it earns where `risk` is the share of orders that may be late."""
-        return Pace(risk, self.hours, EARNING, LONG_LOSS if self.hours >= LONG_HOURS else 1.0)
+        return Pace(risk, self.hours, EARNING, LONG_LOSS if self.long else 1.0)
 
     def __str__(self) -> str:
         return f"{self.hours} h within {self.within} h"
+
+
+def used(capacity: Floats, in_use: Floats) -> bool:
+    """Whether the owner used USED_SHARE of the pool in any of the last MEMORY_HOURS, as far as they were seen."""
+    lately = slice(-MEMORY_HOURS, None)
+    found = capacity[lately]
+    return bool(((in_use[lately] >= USED_SHARE * found) & (found > 0)).any())
 
 
 def covering(kinds: Sequence[Kind], hours: int, within: int) -> Kind | None:

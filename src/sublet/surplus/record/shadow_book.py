@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from sublet.surplus.budget import Pace, Standing, stops_with
-from sublet.surplus.deadlines.kinds import Idle, Kind, OpenOrders
+from sublet.surplus.budget import Pace, Passed, Standing, stops_with
+from sublet.surplus.deadlines.kinds import Idle, Kind, OpenOrders, used
 from sublet.surplus.deadlines.paths import MOMENTS_MIN, comparable_idle
 from sublet.surplus.kept import RECORD_HOURS_MAX, Key, budgeted, kinds_of, pace_of, promised, sells
 from sublet.surplus.model import HOUR_S, Sold, Stood
@@ -107,6 +107,7 @@ class ShadowBook:
     orders: dict[Key, OpenOrders] = field(default_factory=dict)
     shortages: dict[Cell, Shortage] = field(default_factory=dict)
     started: dict[Cell, int] = field(default_factory=dict)
+    unused: bool = False
 
     def sell(self, view: View, policies: Mapping[str, ServiceClass]) -> None:
         """At the full hour `view.at`, start as many windows of each class and length as the rule allows beside its own."""
@@ -138,6 +139,7 @@ class ShadowBook:
         facts, hours = view.facts, view.hours
         kept_back = facts.never_sell + facts.failure_reserve
         idle: Idle | None = None
+        self.unused = not used(hours.capacity, hours.in_use)
         for policy in policies:
             for kind in kinds_of(policy) if policy.sell else ():
                 key = (policy.name, kind.hours, kind.within)
@@ -173,7 +175,7 @@ class ShadowBook:
             over = 0 if idle is None else max(0, running - idle)
             if (name, window, 0) in self.paces and idle is not None:
                 over = int(self.shortages.setdefault(key, Shortage()).breaks(over))
-                self._stand((name, window, 0), self.started.get(key, 0), over, running)
+                self._stand((name, window, 0), Passed(self.started.get(key, 0), over, running))
             for place in range(window - 1, -1, -1):
                 cut = min(over, cells[place])
                 if cut:
@@ -205,12 +207,13 @@ class ShadowBook:
         for key, orders in self.orders.items():
             running = orders.count
             done, late, near = orders.pass_hour(idle)
-            self._stand(key, done, late, running, near)
+            unused = self.unused and orders.kind.long
+            self._stand(key, Passed(done, late, running, near, unused))
 
-    def _stand(self, key: Key, sold: float, broken: float, running: float, near: float = 0.0) -> None:
+    def _stand(self, key: Key, passed: Passed) -> None:
         """The hour is known for one kind of promise; where the monitor speaks, all that is as strict and as long stops."""
         standing, pace = self.standings.setdefault(key, Standing()), self.paces[key]
-        if not standing.pass_hour(pace, self.next_hour, sold, broken, running, near):
+        if not standing.pass_hour(pace, self.next_hour, passed):
             return
         others = [other for other in self.paces if other != key]
         for place in stops_with(_strictness(key), [_strictness(other) for other in others]):

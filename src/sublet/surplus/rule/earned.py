@@ -17,6 +17,11 @@ from sublet.values.windows import Window
 BEHIND_HOURS_MAX = 6
 """A record that is so far behind says nothing about now: it lives by the hour, and an outage of the service is made up soon."""
 
+UNUSED = (
+    "its owner has not used half of the pool at any time in its history, so nobody knows what is left when it does; so long orders "
+    "can be sold from a block"
+)
+
 Step = tuple[float, str, Callable[[int], str]]
 """The most that may be sold, the reason code, and the sentence that says why so many are withheld."""
 
@@ -89,6 +94,8 @@ def opens(stood: Stood, at: datetime) -> str:
     standing = stood.standing
     if catching_up(stood, at):
         return f"its record is {behind_hours(stood, at)} h behind and is catching up; nothing is promised until then"
+    if standing.unused:
+        return UNUSED
     after = ""
     if standing.alarm_hour is not None and standing.most(stood.pace) < max(1.0, standing.running):
         by = f" with {standing.stopped_by}" if standing.stopped_by else ""
@@ -97,9 +104,12 @@ def opens(stood: Stood, at: datetime) -> str:
     wanted = 1.0 if standing.most(stood.pace) < 1 else max(1.0, standing.running)
     if standing.wary:
         wanted = max(1.0, math.floor(standing.mean_held))
-        after = (
-            f", since its orders came near their deadlines and all {wanted:g} that it holds must be earned first{after}"
+        why = (
+            "its owner did not use half of the pool before"
+            if standing.unused_hours
+            else "its orders came near their deadlines"
         )
+        after = f", since {why} and all {wanted:g} that it holds must be earned first{after}"
     missing = standing.hours_until(stood.pace, wanted)
     if missing is None:
         return f"its shadow sells too little to earn more{after}"
