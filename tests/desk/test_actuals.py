@@ -208,6 +208,17 @@ def test_revenue_is_summed_exactly_in_nano_units(revenues: list[int]) -> None:
     assert gather("lab", WINDOW, [H100], usage).total.revenue_nano == sum(revenues)
 
 
+def test_a_lease_of_hours_is_no_contract_that_is_renewed() -> None:
+    """A lease of 1.60 USD for a day was told as a yearly loss of 210 USD."""
+    hours = Window(datetime(2026, 7, 1, tzinfo=UTC), datetime(2026, 7, 1, 8, tzinfo=UTC))
+    month = Window(datetime(2026, 7, 1, tzinfo=UTC), datetime(2026, 7, 31, tzinfo=UTC))
+    for window, years in ((hours, []), (month, [2026, 2027])):
+        actuals = gather("lab", WINDOW, [H100], [], contracts=[commitment("a", "acme", 1600 * NANO // 1000, window)])
+        book = contract_book(actuals, date(2026, 6, 30), RenewalStress(renew=0.8, reprice=0.8))
+        assert list(book.stress) == years and book.backlogs.signing == pytest.approx(1.6)
+    assert book.stress[2027] < 1.6 * 12.2 * 0.37
+
+
 def test_contract_book_leaves_out_what_has_ended_and_loses_nothing_before_an_end() -> None:
     contracts = [
         Contract("old", "acme", 5.0, date(2024, 1, 1), date(2026, 1, 1)),

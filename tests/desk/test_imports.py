@@ -95,6 +95,12 @@ def test_each_kind_of_file_gives_the_same_table(tmp_path: Path, name: str, raw: 
     assert sheet["last"].number == 2.1
 
 
+def test_a_date_of_another_style_is_no_name(tmp_path: Path) -> None:
+    raw = csv_of().replace(b"2026-09-30", b"09/30/2026").replace(b"2027-03-31", b"03/31/2027")
+    with pytest.raises(CaseError, match=r"curve\.csv:2: day is '09/30/2026'; write the date as year, month and day"):
+        opened(tmp_path, "curve.csv", raw)
+
+
 def test_the_hash_of_a_case_is_of_its_files_too(tmp_path: Path) -> None:
     one = opened(tmp_path, "curve.csv", csv_of()).digest
     assert opened(tmp_path, "curve.csv", csv_of()).digest == one
@@ -105,7 +111,7 @@ def test_the_hash_of_a_case_is_of_its_files_too(tmp_path: Path) -> None:
     ("old", "new", "words"),
     [
         (b"2.1", b"n/a", "curve.csv:3: rent is 'n/a'"),
-        (b"2.1", b"", "curve.csv:3: row '2027-03-31' has no 'rent'"),
+        (b"2.1", b"", "curve.csv:3: rent is empty; write a number, or leave the row out"),
         (b"2027-03-31", b"2026-09-30", "curve.csv:3: row '2026-09-30' is there twice"),
         (b"2027-03-31", b"2025-09-30", "curve.csv:3: day 2025-09-30 does not come after"),
         (b",b,", b",z,", "curve.csv:2: source 'z' is not under [sources]"),
@@ -113,6 +119,7 @@ def test_the_hash_of_a_case_is_of_its_files_too(tmp_path: Path) -> None:
         (b"rent,", b"rant,", "has no column 'rent', did you mean 'rant'?"),
         (b"rent date", b"rent", "column 'rent' is there twice"),
         (b"2.4", b"\xff", "is not UTF-8"),
+        (b"2027-03-31", b"2027-13-31", "curve.csv:3: day is '2027-13-31', which is no date as the others are"),
     ],
 )
 def test_what_a_file_has_wrong_is_said_with_its_line(tmp_path: Path, old: bytes, new: bytes, words: str) -> None:

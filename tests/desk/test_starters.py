@@ -65,6 +65,16 @@ BROKEN = [
     ('displaced = "in.displaced"\n', "", "displaced"),
     ('formula = "power_cost(', 'formula = "powr_cost(', "power_cost"),
     ("as_of = 2026-07-01", 'as_of = "July"', "as_of"),
+    ("value = 0.45", "value = 45%", "write 45 % as a fraction: 0.45"),
+    ('title = "assumption of this case"', 'title = "assumption of this case', "no closing quote"),
+    ('source = "judgment"', "source = judgment", "a text stands in quotes"),
+    ('[inputs."in.tax"]', '[inputs."in.used"]', "give one of the two another name"),
+    ('unit = "MW, IT"', 'unit = "kilowatt"', "did you mean 'kW'?"),
+    ('unit = "USD/MWh"', 'unit = "USD million/MWh"', "did you mean 'USD m'?"),
+    ("pue=in.pue", "pues=in.pue", "power_cost() has no parameter 'pues'; did you mean 'pue'?"),
+    ("{in.price} brings", "{in.price brings", "a brace stands alone"),
+    ('price = "in.price"', "price = 13", "give it under [inputs] and write its name here"),
+    ('unit = "USD/W-yr"', 'unit = "EUR/W-yr"', "add [exchange_rates.EUR] and, in a formula, divide by fx.EUR"),
 ]
 
 
@@ -75,3 +85,12 @@ def test_each_mistake_says_where_and_what_to_write(before: str, after: str, says
     with pytest.raises(CaseError) as told:
         opened(text.replace(before, after, 1))
     assert "mine.toml:" in told.value.message and says in told.value.message
+
+
+def test_a_part_that_lacks_a_number_names_itself_and_not_the_values_that_are_there() -> None:
+    text = starter_text("neocloud", "mine").replace(
+        '[inputs."in.used"]\nvalue = 0.85', '[inputs."in.used"]\nvalue = 0.0'
+    )
+    reasons = [problem.message for problem in opened(text).problems]
+    assert any("'grid.breakeven_price.affine' can't be calculated, as [bridge] can't" in reason for reason in reasons)
+    assert not [reason for reason in reasons if "valid here" in reason]

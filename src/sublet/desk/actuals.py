@@ -384,15 +384,20 @@ class ContractBook:
     stress: Mapping[int, float]
 
 
+RENEWED_FROM = timedelta(days=30)
+"""A shorter lease is not a contract that a customer renews: a day's rent times 365 is nobody's run-rate."""
+
+
 def contract_book(actuals: Actuals, as_of: date, stress: RenewalStress) -> ContractBook:
-    """Backlog, remaining term, renewal ladder and expected run-rate loss of the real contracts."""
+    """Backlog, remaining term and renewal ladder of the real contracts, and the expected run-rate loss of those of 30 days or more."""
     open_contracts = [contract for contract in actuals.contracts if contract.last_day > as_of]
-    last = max((contract.last_day.year for contract in open_contracts), default=as_of.year)
+    renewed = [contract for contract in open_contracts if contract.last_day - contract.start >= RENEWED_FROM]
+    last = max((contract.last_day.year for contract in renewed), default=as_of.year)
     return ContractBook(
         backlogs(open_contracts, as_of),
         remaining_term(open_contracts, as_of),
         renewal_ladder(open_contracts),
-        expected_loss(open_contracts, stress, range(as_of.year, last + 2)),
+        expected_loss(renewed, stress, range(as_of.year, last + 2)) if renewed else {},
     )
 
 

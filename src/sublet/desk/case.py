@@ -163,6 +163,12 @@ class Build:
 
     def named(self, table: Table, key: str, unit: str) -> Term:
         """The value that `table` names under `key`, in `unit`. Raises CaseError with file and line."""
+        given = table.data.get(key)
+        if isinstance(given, (int, float)) and not isinstance(given, bool):
+            raise table.fail(
+                key,
+                f"{key!r} is the number {given}; a number has a source, so give it under [inputs] and write its name here in quotes",
+            )
         name = table.text(key)
 
         def act() -> Term:

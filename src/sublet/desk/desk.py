@@ -230,6 +230,13 @@ def _part(build: Build, part: str, read: Callable[_P, _T | None], *args: _P.args
     return None
 
 
+_PART_OF = {
+    "bridge": "bridge", "grid": "bridge", "decision": "decision", "capex": "capex", "mgd": "channels", "cp": "counterparties",
+    "sig": "signals", "verdict": "verdicts", "glut": "surplus", "pos": "positioning", "comp": "comparables",
+}  # fmt: skip
+"""Which table of a case makes the values of a name's first part."""
+
+
 def _has(root: Table, build: Build, key: str, name: str) -> bool:
     """Whether `[case]` names a value that is there. Raises CaseError for one that is nowhere."""
     if name in build.sheet:
@@ -239,6 +246,9 @@ def _has(root: Table, build: Build, key: str, name: str) -> bool:
             build.faults.check(name)
         except CalculationError as error:
             raise root.table("case").cannot(key, f"{name!r} can't be calculated") from error
+        part = _PART_OF.get(name.partition(".")[0])
+        if part is not None and any(problem.part == part for problem in build.faults.problems):
+            raise root.table("case").cannot(key, f"{name!r} can't be calculated, as [{part}] can't")
         known = [value.name for value in build.sheet]
         unknown = UnknownNameError(f"{name!r} is not a value of this case; {nearest(name, known)}")
         raise root.table("case").fail(key, unknown.message) from unknown
@@ -284,6 +294,8 @@ def _texts(table: Table, build: Build, part: str) -> list[Claim]:
                 raise table.fail(
                     language, "the sentence names no value; put at least one as {NAME} so that a number backs it"
                 )
+            if "{" in PLACEHOLDER.sub("", text) or "}" in PLACEHOLDER.sub("", text):
+                raise table.fail(language, "a brace stands alone; write a value as {NAME}, with both")
             with build.faults.attempted("claims", f"{part} in {language}"):
                 for name in names:
                     at_line(table, language, build.ref, name)

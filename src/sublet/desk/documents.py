@@ -83,16 +83,31 @@ def parse_document(raw: bytes, name: str) -> Document:
 
 
 def _not_toml(name: str, text: str, reason: str) -> CaseError:
-    """The error with its line; a number with commas, the commonest cause, is told how to be written."""
+    """The error with its line, and for the commonest causes what to write."""
     place = re.search(r"at line (\d+)", reason)
     line = int(place[1]) if place else len(text.splitlines()) or 1
     lines = text.splitlines()
     words = lines[line - 1] if 0 < line <= len(lines) else ""
     number = re.search(r"=\s*(-?[\d.]+(?:,[\d.]+)+)\s*(?:#.*)?$", words)
     advice = ""
+    percent = re.search(r"=\s*(-?[\d.]+)\s*%", words)
     if number:
         advice = f"; {number[1]} has a comma: write {plain_number(number[1])}"
+    elif percent:
+        advice = f"; write {percent[1]} % as a fraction: {float(percent[1]) / 100:g}" if _is_number(percent[1]) else ""
+    elif re.search(r"=\s*\"[^\"]*$", words) or re.search(r"=\s*'[^']*$", words):
+        advice = "; the text has no closing quote"
+    elif re.search(r"=\s*\$?[A-Za-z$]", words):
+        advice = "; a text stands in quotes"
+    elif re.search(r"=\s*\"[^\"]*\"\s*[^\s#,}\]]", words):
+        advice = "; a text ends at its second quote: write quotes inside it as '"
+    elif " twice" in reason:
+        advice = "; give one of the two another name"
     return CaseError(f"{name}:{line}: not valid TOML: {reason}{advice}", file=name, line=line)
+
+
+def _is_number(text: str) -> bool:
+    return re.fullmatch(r"-?\d+(\.\d+)?", text) is not None
 
 
 def plain_number(text: str) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from sublet.desk.errors import BasisError, UnitError
+from sublet.desk.errors import BasisError, CaseError, UnitError, nearest
 from sublet.desk.lineage import NOTHING, Lineage
 from sublet.desk.terms import Number, Term, as_term
 from sublet.desk.units import Unit, parse_unit, shared_basis
@@ -82,7 +82,11 @@ class Formula:
             bound = self.signature.bind(*args, **kwargs)
         except TypeError as error:
             wanted = ", ".join(f"{name} in {unit}" for name, unit in self.units.items())
-            raise InvalidInputError(f"{self.name}(): {error}; it takes {wanted}") from error
+            unknown = next((name for name in kwargs if name not in self.units), None)
+            if unknown is not None:
+                near = nearest(unknown, self.units)
+                raise CaseError(f"{self.name}() has no parameter {unknown!r}; {near}") from error
+            raise CaseError(f"{self.name}(): {error}; it takes {wanted}") from error
         if any(isinstance(value, Term) for value in bound.arguments.values()):
             return self._trace(bound)
         for name, value in bound.arguments.items():

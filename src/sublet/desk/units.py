@@ -65,11 +65,21 @@ class Unit:
         if self.dimensions != other.dimensions:
             raise UnitError(
                 f"{self.label!r} can't be turned into {other.label!r}: "
-                f"one is {_describe(self.dimensions)}, the other {_describe(other.dimensions)}"
+                f"one is {_describe(self.dimensions)}, the other {_describe(other.dimensions)}{_exchange(self, other)}"
             )
         if other.basis is not None:
             check_basis(self, other)
         return self.scale / other.scale
+
+
+def _exchange(one: Unit, other: Unit) -> str:
+    """What to do where two units differ in their currency alone."""
+    mine, theirs = (dict(unit.dimensions) for unit in (one, other))
+    foreign = [code for code in CURRENCIES if code in mine and code not in theirs]
+    if len(foreign) != 1 or theirs.get("USD") != mine[foreign[0]]:
+        return ""
+    code = foreign[0]
+    return f"; add [exchange_rates.{code}] and, in a formula, divide by fx.{code}"
 
 
 def check_basis(left: Unit, right: Unit) -> None:
@@ -104,13 +114,12 @@ def _advice(unit: Unit, one: Basis, other: Basis) -> str:
 
 
 NUMBER = Unit("1", Fraction(1), ())
+CURRENCIES = ("EUR", "GBP", "JPY", "CNY", "TWD", "KRW", "INR", "SGD", "CHF", "CAD", "AUD")
+"""Currencies beside the US dollar."""
 
 _ATOMS: dict[str, tuple[Fraction, Dimensions]] = {
     "USD": (Fraction(1), (("USD", 1),)),
-    **{
-        code: (Fraction(1), ((code, 1),))
-        for code in ("EUR", "GBP", "JPY", "CNY", "TWD", "KRW", "INR", "SGD", "CHF", "CAD", "AUD")
-    },
+    **{code: (Fraction(1), ((code, 1),)) for code in CURRENCIES},
     "W": (Fraction(1), (("W", 1),)),
     "Wh": (Fraction(1), (("W", 1), ("h", 1))),
     "s": (Fraction(1, 3600), (("h", 1),)),
@@ -217,7 +226,7 @@ def _parse_atom(name: str, text: str) -> Unit:
         scale, dimensions = _ATOMS[name[1:]]
         found = (scale * _PREFIXES[name[0]], dimensions)
     if found is None:
-        valid = [*_ATOMS, *_RATIOS, "kW", "MW", "GW", "MWh", "Mtok"]
+        valid = [*_ATOMS, *_RATIOS, "kW", "MW", "GW", "kWh", "MWh", "GWh", "Mtok"]
         meant = _meant(name, valid)
         advice = f"did you mean {meant!r}?" if meant else nearest(name, valid)
         raise UnitError(f"unit {text!r}: {name!r} is not a unit that the desk knows; {advice}")
@@ -227,7 +236,10 @@ def _parse_atom(name: str, text: str) -> Unit:
 _MEANT = {
     "$": "USD", "US$": "USD", "usd": "USD", "€": "EUR", "hour": "h", "hours": "h",
     "million shares": "m shares", "billion shares": "bn shares", "million": "m", "billion": "bn", "USDm": "USD m",
-    "USDbn": "USD bn",
+    "USDbn": "USD bn", "USD million": "USD m", "USD billion": "USD bn", "million USD": "USD m", "billion USD": "USD bn",
+    "dollar": "USD", "dollars": "USD", "watt": "W", "watts": "W", "kilowatt": "kW", "kilowatts": "kW", "megawatt": "MW",
+    "megawatts": "MW", "gigawatt": "GW", "gigawatts": "GW", "kilowatt-hour": "kWh", "megawatt-hour": "MWh", "percent": "%",
+    "years": "yr", "months": "month", "days": "day", "gpu hour": "GPU-h", "GPU hour": "GPU-h", "GPU-hour": "GPU-h",
 }  # fmt: skip
 
 

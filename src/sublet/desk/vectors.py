@@ -173,7 +173,7 @@ def looked_up(vector: Vector, key: Term | str) -> Term:
     if vector.keys is None:
         raise CaseError(
             f"lookup(): the rows of {vector.text} have names, not numbers; write one in quotes, as in "
-            f'lookup({vector.text}, "{vector.labels[0]}")'
+            f"lookup({vector.text}, '{vector.labels[0]}')"
         )
     sought = key.in_unit(vector.keys[0].unit or NUMBER)
     if sought.value < vector.keys[0].value:

@@ -232,21 +232,23 @@ def _contracts(actuals: Actuals, as_of: date, stress: RenewalStress) -> Section 
         ("weighted remaining term, years", f"{book.remaining_years:.2f}"),
     ]  # fmt: skip
     blocks: list[Block] = [TableBlock(("backlog", unit), tuple(rows))]
+    years, loss = [str(year) for year in book.stress], [("", list(book.stress.values()))]
     if book.ladder:
         customers = sorted({name for rung in book.ladder.values() for name in rung})
         ladder = [(name, [rung.get(name, 0.0) for rung in book.ladder.values()]) for name in customers]
-        ends, years = [str(year) for year in book.ladder], [str(year) for year in book.stress]
-        loss = [("", list(book.stress.values()))]
+        ends = [str(year) for year in book.ladder]
         blocks.append(
             Figure(
                 lambda width: charts.stacked(width, ends, ladder, f"{unit}, signed", "year of end"),
                 "Renewal ladder: signing value by the year in which it ends.",
             )
         )
+    if book.stress:
         blocks.append(
             Figure(
                 lambda width: charts.stacked(width, years, loss, f"{unit} a year", "year"),
-                f"Stress: {stress.renew:.0%} renew at {stress.reprice:.0%} of the price; nothing is lost before an end.",
+                f"Stress of contracts of 30 days or more: {stress.renew:.0%} renew at {stress.reprice:.0%} of the price; nothing is "
+                "lost before an end.",
             )
         )
     return Section("contracts", "Contracts", "Backlog and renewal of what is signed.", tuple(blocks))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import date
@@ -16,6 +17,7 @@ from sublet.desk.imports import Cell as Found
 from sublet.desk.imports import Sheet, read_rows
 from sublet.desk.sections.rows import LABEL, Cell, Row, Shape
 
+_OTHER_DATE = re.compile(r"\d{1,4}[/.]\d{1,2}[/.]\d{1,4}|\d{8}")
 _ASIDE = ("source", "date", "status", "note")
 """Columns that say this of every cell of a row; `COLUMN source` and so on say it of one cell."""
 
@@ -34,6 +36,7 @@ def read_file(table: Table, build: Build, shape: Shape) -> tuple[Table, list[Row
     shape.by_date = shape.key not in shape.units and kinds == {date}
     for line, row in sheet.rows:
         try:
+            _check_day(row.get(called[shape.key]), called[shape.key], date in kinds)
             made = _row(line, row, shape, called)
         except CaseError as error:
             raise document.refuse_line(line, error.message) from error
@@ -66,7 +69,7 @@ def _row(line: int, row: Mapping[str, Found], shape: Shape, called: Mapping[str,
     cells = {}
     for column in shape.units:
         if row.get(called[column]) in (None, ""):
-            continue
+            raise CaseError(f"{called[column]} is empty; write a number, or leave the row out")
         number = _number(called[column], row[called[column]])
         cells[column] = replace(_aside(row, f"{called[column]} ", standard, shape.key), number=number)
     return Row(_label(row.get(called[shape.key]), shape, called[shape.key]), cells, line)
@@ -104,6 +107,16 @@ def _day(found: Found) -> Found:
         except ValueError:
             return found
     return found
+
+
+def _check_day(found: Found, key: str, others_are: bool) -> None:
+    """A date of another style would be taken for a name. Raises CaseError for one, and for what is none among dates."""
+    if isinstance(_day(found), date) or not isinstance(found, str):
+        return
+    if others_are:
+        raise CaseError(f"{key} is {found!r}, which is no date as the others are; write it like 2026-07-02")
+    if _OTHER_DATE.fullmatch(found.strip()):
+        raise CaseError(f"{key} is {found!r}; write the date as year, month and day, like 2026-07-02")
 
 
 def _number(name: str, found: Found) -> float:
