@@ -38,7 +38,7 @@ HERE = {
     "admin rotate-secrets",
     "backtest", "prices check", "demand alibaba", "desk init", "desk new", "desk decide",
     "desk values", "desk explain", "desk report", "desk mc",
-    "desk diff", "desk brief", "desk check", "desk formulas", "desk sensitivity",
+    "desk diff", "desk brief", "desk check", "desk formulas", "desk sensitivity", "ledger example",
 }  # fmt: skip
 """What runs a system or computes on files: it is no remote verb."""
 LOADS = {"demand prometheus", "demand sacct", "demand squeue"}

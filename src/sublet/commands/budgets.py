@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -22,6 +22,9 @@ def create_budget(
     scope: Annotated[str, typer.Option(help="organization, project or key.")] = "organization",
     scope_id: Annotated[str, typer.Option(help="The project's name or the key's id.")] = "",
     period: Annotated[str, typer.Option(help="day, month or ever.")] = "month",
+    credit: Annotated[
+        bool, typer.Option("--credit", help="A credit limit: on unpaid, unbilled and reserved amounts together.")
+    ] = False,
     soft: Annotated[bool, typer.Option("--soft", help="Raise alerts only; refuse nothing.")] = False,
     threshold: Annotated[
         list[int] | None,
@@ -39,12 +42,19 @@ def create_budget(
         "scope_id": scope_id,
         "period": period,
         "hard": not soft,
+        "kind": "credit" if credit else "budget",
     }
     made = client.document("ledger.create_budget", body=wanted | ({"thresholds": threshold} if threshold else {}))
     if as_json:
         print_json(made)
     else:
-        say(f"{made['id']}  {money_text(made['limit'])} a {made['period']}, {'hard' if made['hard'] else 'soft'}")
+        say(f"{made['id']}  {_terms(made)}{'' if credit else ', hard' if made['hard'] else ', soft'}")
+
+
+def _terms(budget: dict[str, Any]) -> str:
+    if budget["kind"] == "credit":
+        return f"credit limit {money_text(budget['limit'])}"
+    return f"{money_text(budget['limit'])} a {budget['period']}"
 
 
 @app.command("ls")
@@ -79,7 +89,7 @@ def change_budget(
 ) -> None:
     """Change a budget's limit immediately; spent and held amounts are kept."""
     changed = connect().document("ledger.change_budget", budget_id, body={"limit": limit})
-    say(f"{budget_id}  {money_text(changed['limit'])} a {changed['period']}")
+    say(f"{budget_id}  {_terms(changed)}")
 
 
 @app.command("end")

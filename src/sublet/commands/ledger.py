@@ -15,6 +15,7 @@ from sublet.commands import invoices as invoice_commands
 from sublet.commands import settling
 from sublet.commands.backlog import backlog
 from sublet.commands.budgets import Organization
+from sublet.commands.example import example
 from sublet.commands.invoices import Month
 from sublet.commands.revenue import checklist, revenue
 from sublet.commands.usage_files import batches, events_in, is_json
@@ -52,6 +53,7 @@ PROOF_FAILED = 1
 
 
 app.command("backlog")(backlog)
+app.command("example")(example)
 
 
 @app.command("prove")
@@ -418,8 +420,8 @@ def export(
     name: Annotated[
         str,
         typer.Argument(
-            help="deferred, focus-1.2, focus-1.4, focus-commitments, gl, gl-quickbooks, gl-xero, journal, receivables, revenue or "
-            "usage."
+            help="deferred, focus-1.2, focus-1.4, focus-commitments, gl, gl-quickbooks, gl-xero, journal, receivables, revenue, "
+            "trial-balance or usage."
         ),
     ],
     out: Annotated[

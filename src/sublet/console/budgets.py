@@ -86,6 +86,8 @@ def draw_budget(view: BudgetView) -> BudgetRow:
         view=view,
         terms="prepaid"
         if view.prepaid
+        else "credit limit"
+        if view.credit
         else f"{'hard' if view.hard else 'soft'}, {_PERIODS.get(view.period, view.period)}",
         spent=_part(spent, whole),
         held=_part(held, whole),
@@ -116,7 +118,7 @@ def _state(view: BudgetView) -> tuple[str, str]:
 
 def _words(view: BudgetView) -> str:
     """The bar for those who hear it."""
-    parts = [f"{money(view.spent)} spent", f"{money(view.held)} held", _rest(view)]
+    parts = [f"{money(view.spent)} {'owed' if view.credit else 'spent'}", f"{money(view.held)} held", _rest(view)]
     marks = ", ".join(f"{percent} %" for percent in view.thresholds)
     return f"{', '.join(parts)}." + (f" Alerts at {marks}." if marks else "")
 

@@ -205,7 +205,8 @@ class BudgetView:
     """A budget in its present period. `scope` is organization, project or key, and `subject` the project's or the key's name.
 
     `spent` was billed, `held` is reserved for work under way. `resets_at` is None for one that never does; a `prepaid` one is
-    money paid in advance. `channels` counts the ways in which its alerts are told.
+    money paid in advance, and of a `credit` limit, `spent` is what is owed or not invoiced yet. `channels` counts the ways in
+    which its alerts are told.
     """
 
     id: str
@@ -218,6 +219,7 @@ class BudgetView:
     held: Money
     hard: bool = True
     prepaid: bool = False
+    credit: bool = False
     resets_at: datetime | None = None
     thresholds: tuple[int, ...] = ()
     told: tuple[Told, ...] = ()

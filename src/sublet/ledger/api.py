@@ -409,8 +409,8 @@ def _report_routes(routes: APIRouter, ledger: Ledger, require: Require) -> None:
         format: Annotated[str, Query()] = "csv",
     ) -> Response:
         """Export `deferred`, `focus-1.2`, `focus-1.4`, `focus-commitments`, `gl`, `gl-quickbooks`, `gl-xero`, `journal`,
-        `receivables`, `revenue` or `usage` as CSV or JSON (streamed), or as Parquet. The export covers the months from `since`
-        through `until`."""
+        `receivables`, `revenue`, `trial-balance` or `usage` as CSV or JSON (streamed), or as Parquet. The export covers the months
+        from `since` through `until`."""
         if name not in EXPORTS:
             raise InvalidInputError(f"export {name!r} must be one of {', '.join(EXPORTS)}")
         wanted = "" if actor.everywhere and not organization_id else actor.whose(organization_id)

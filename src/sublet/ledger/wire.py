@@ -87,13 +87,16 @@ class MistakenPayment:
 
 @body
 class NewBudget:
-    """A budget to create. `scope` is `organization`, `project` or `key`. The last two need `scope_id`."""
+    """A budget to create. `scope` is `organization`, `project` or `key`. The last two need `scope_id`. `kind` is `budget`, or
+    `credit` for a credit limit: a limit on unpaid invoices, usage that is not invoiced yet and reservations together, less
+    prepaid money and credits. It is hard, for the whole organization, and never resets."""
 
     organization_id: OrganizationId
     limit: Amount
     scope: Annotated[str, MaxLen(20), LINE] = "organization"
     scope_id: Annotated[str, MaxLen(80), LINE] = ""
     period: Annotated[str, MaxLen(10), LINE] = "month"
+    kind: Literal["budget", "credit"] = "budget"
     hard: Flag = True
     thresholds: Annotated[list[Threshold], MaxLen(THRESHOLDS_MAX)] = field(default_factory=lambda: list(THRESHOLDS))
 
@@ -168,7 +171,8 @@ class Budget:
 
 @answer
 class BudgetState(Budget):
-    """A budget with what was spent and what is reserved (`held`) in the current period."""
+    """A budget with what was spent and what is reserved (`held`) in the current period. For a credit limit, `spent` is what is owed
+    and what is not invoiced yet, less prepaid money and credits."""
 
     period_start: Moment
     spent: str

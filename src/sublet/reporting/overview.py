@@ -488,6 +488,7 @@ def _budget(item: Standing, messages: Messages) -> view.BudgetView:
         held=Money(item.state.held_nano, item.currency),
         hard=budget.hard,
         prepaid=budget.prepaid,
+        credit=budget.credit,
         resets_at=item.resets_at,
         thresholds=budget.thresholds,
         told=tuple(view.Told(told.percent, told.at, messages.trouble(told)) for told in item.told),

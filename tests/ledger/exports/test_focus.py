@@ -153,9 +153,9 @@ def test_parquet_holds_the_same_rows_with_decimals(busy: Ledger, tmp_path: Path,
     assert table.num_rows == count == len(rows_of(busy, name))
     decimals = {"focus-commitments": "ContractCommitmentCost", "journal": "debit", "usage": "amount", "gl": "debit"}
     decimals |= {"gl-xero": "*Amount", "gl-quickbooks": "Debits"}
-    decimals |= {"revenue": "amount", "deferred": "closing", "receivables": "days_over_90"}
+    decimals |= {"revenue": "amount", "deferred": "closing", "receivables": "days_over_90", "trial-balance": "debit"}
     assert pa.types.is_decimal(table.schema.field(decimals.get(name, "BilledCost")).type)
-    timeless = name.startswith(("gl", "revenue", "deferred", "receivables"))
+    timeless = name.startswith(("gl", "revenue", "deferred", "receivables", "trial"))
     assert timeless or any(pa.types.is_timestamp(field.type) for field in table.schema)
 
 

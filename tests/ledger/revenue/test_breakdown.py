@@ -131,5 +131,6 @@ def test_the_exports_have_the_reports_figures(busy: Ledger, acme: str) -> None:
     assert {row["organization_id"]: row["total"] for row in now} == {
         row["organization_id"]: row["total"] for row in busy.receivables().items
     }
-    [then] = exported(busy, "receivables", organization_id=acme, until="2026-01")
-    assert then["as_of"] == "2026-02-01T00:00:00Z" and then["total"] == "0.000000000"
+    assert exported(busy, "receivables", organization_id=acme, until="2026-01") == []
+    [then] = exported(busy, "receivables", organization_id=acme, until="2026-02")
+    assert then["as_of"] == "2026-03-01T00:00:00Z" and Fraction(then["current"]) > 0

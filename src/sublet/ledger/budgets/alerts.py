@@ -6,9 +6,11 @@ from datetime import datetime
 
 from sqlalchemy import Connection, insert, select
 
+from sublet.ledger.budgets.exposure import exposure_nano
 from sublet.ledger.budgets.model import Budget
 from sublet.ledger.events import record_hard_limit, record_threshold
 from sublet.ledger.model import Party
+from sublet.ledger.periods import month_of
 from sublet.store.tables.ledger import alerts, budget_states
 
 
@@ -20,6 +22,9 @@ def raise_alerts(connection: Connection, budget: Budget, period_start: datetime,
         )
     ).first()
     spent = state.spent_nano if state else 0
+    if budget.credit:
+        # What is owed falls with each payment: who comes near the limit again is told again, but at most once a month.
+        spent, period_start = exposure_nano(connection, party.id), month_of(now, party.timezone).start
     if budget.hard and spent >= max(budget.limit_nano, 1):
         record_hard_limit(connection, budget, period_start, spent, party, now)
     reached = [percent for percent in budget.thresholds if spent * 100 >= budget.limit_nano * percent]

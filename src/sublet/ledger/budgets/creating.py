@@ -9,7 +9,7 @@ from sqlalchemy import Connection, select
 
 from sublet.accounts.directory import is_key_of
 from sublet.ledger import store as sql
-from sublet.ledger.budgets.model import THRESHOLDS, Budget
+from sublet.ledger.budgets.model import CREDIT, KINDS, THRESHOLDS, Budget
 from sublet.ledger.usage.intake import Parties
 from sublet.store.tables.ledger import budgets as budgets_table
 from sublet.values.clock import to_micros
@@ -86,6 +86,10 @@ def new_budget(organization_id: str, limit_nano: int, **fields: Any) -> Budget:
         "thresholds": THRESHOLDS,
     }
     values = defaults | fields
+    if values.get("kind") == CREDIT:
+        values["period"] = "ever"
+    if values.get("kind", KINDS[0]) not in KINDS:
+        raise InvalidInputError(f"kind {values['kind']!r} must be one of {', '.join(KINDS)}", field="kind")
     values["scope_id"] = checked_line(values["scope_id"], "scope_id", SCOPE_ID_MAX)
     try:
         return Budget(new_id("bud"), organization_id, limit_nano=limit_nano, **values)

@@ -25,7 +25,9 @@ HOLD_S_MAX = 86_400
 """A hold lasts at most so long, or so much longer than its window."""
 HOLD_WINDOW_DAYS_MAX = 3 * 366
 """As long as the longest lease: three years from a block, of which each day may be a period of a budget."""
-PREPAID = "prepaid"
+PREPAID, CREDIT = "prepaid", "credit"
+KINDS = ("budget", CREDIT)
+"""Kinds that can be created; a prepaid budget comes with the first prepayment."""
 _MICROSECOND = timedelta(microseconds=1)
 
 
@@ -40,7 +42,8 @@ class Budget:
     """A limit of `limit_nano` in each period for an organization, or for one of its projects or keys.
 
     A `hard` budget refuses reservations above the limit. A soft one only sends alerts. A `prepaid` budget is money paid in
-    advance: its limit increases with each payment, and it never resets.
+    advance: its limit increases with each payment, and it never resets. The limit of a `credit` budget is on what the organization
+    owes or is going to owe (`exposure`), and it never resets either.
     """
 
     id: str
@@ -62,11 +65,20 @@ class Budget:
             raise InvalidInputError("a budget's limit must be from 0 to 4.6 billion")
         if len(self.thresholds) > THRESHOLDS_MAX or any(not 0 < percent <= 1000 for percent in self.thresholds):
             raise InvalidInputError(f"thresholds are at most {THRESHOLDS_MAX} percentages from 1 to 1000")
+        if self.credit and (self.scope != "organization" or self.period != "ever" or not self.hard):
+            raise InvalidInputError(
+                "a credit limit is hard, for the whole organization, and never resets", field="kind"
+            )
         refuse_unsafe(self.scope_id, "scope_id")
 
     @property
     def prepaid(self) -> bool:
         return self.kind == PREPAID
+
+    @property
+    def credit(self) -> bool:
+        """Whether it limits what is owed, not what is spent."""
+        return self.kind == CREDIT
 
     def covers(self, project: str, key_id: str) -> bool:
         if self.scope == "organization":
@@ -123,7 +135,8 @@ class Budget:
 
 @dataclass(frozen=True, slots=True)
 class BudgetState:
-    """A budget in one of its periods: what was spent, and what is held for running work."""
+    """A budget in one of its periods: what was spent (of a credit limit: what is owed or will be), and what is held for running
+    work."""
 
     budget: Budget
     period_start: datetime

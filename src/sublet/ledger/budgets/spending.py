@@ -3,7 +3,8 @@ while they are read, compared and written.
 
 spent = what was rated for the budget's scope in the period, plus what was settled without usage events.
 held = what open holds may still cost, plus what was settled and is not rated yet.
-A reservation is given only while spent + held + worst case stays within the limit of every hard budget that covers it.
+A reservation is given only while spent + held + worst case stays within the limit of every hard budget that covers it. For a credit
+limit, what is owed counts in place of what was spent; a transaction that rates usage changes it and `held` at once.
 Usage that names a hold moves from held to spent as it is rated, so that nothing is counted in both or in neither.
 """
 
@@ -21,8 +22,18 @@ from sublet.ledger import store as sql
 from sublet.ledger.budgets import holds as rows_of
 from sublet.ledger.budgets.alerts import raise_alerts
 from sublet.ledger.budgets.ceilings import Ceiling, Most, ceiling, most_nano
+from sublet.ledger.budgets.exposure import exposure_nano
 from sublet.ledger.budgets.holds import DONE, EXPIRED, OPEN, SETTLED, Hold, Part, StateKey
-from sublet.ledger.budgets.model import Budget, BudgetExceededError, BudgetState, HoldOutcome, HoldRequest, Settlement
+from sublet.ledger.budgets.model import (
+    CREDIT,
+    PREPAID,
+    Budget,
+    BudgetExceededError,
+    BudgetState,
+    HoldOutcome,
+    HoldRequest,
+    Settlement,
+)
 from sublet.ledger.model import USAGE, amount_text
 from sublet.ledger.prices.book import PriceBook
 from sublet.ledger.prices.booking import Books
@@ -34,6 +45,7 @@ from sublet.values.clock import format_time, from_micros, to_micros
 from sublet.values.errors import ConflictError
 
 EXPIRE_MAX = 1_000
+_NAMES = {PREPAID: "prepaid credit", CREDIT: "credit limit"}
 
 BUDGETS = Listing("budgets", (budgets.c.created_at, budgets.c.id))
 
@@ -267,13 +279,16 @@ class Spending:
     ) -> BudgetExceededError | None:
         for part, budget in charged:
             state = states[part.key]
-            free = budget.limit_nano - state.spent - state.held
+            # Read behind the lock on the state: usage that is being rated now counts in `held` or here, never in neither.
+            used = exposure_nano(connection, budget.organization_id) if budget.credit else state.spent
+            free = budget.limit_nano - used - state.held
             if not budget.hard or part.share * request.spare <= free:
                 continue
             party = self._parties.get(connection, request.organization_id)
             end = budget.period_end(from_micros(part.start), party.timezone)
             again = f"; it resets at {format_time(end)}" if end else ""
-            what = "prepaid credit" if budget.prepaid else f"{budget.period} budget {budget.id}"
+            again = "; pay open invoices, or ask for a higher limit" if budget.credit else again
+            what = _NAMES.get(budget.kind, f"{budget.period} budget {budget.id}")
             whose = f"{budget.scope} {budget.scope_id}".strip()
             held = f" ({amount_text(state.held)} is held for work under way)" if state.held else ""
             return BudgetExceededError(
@@ -284,7 +299,7 @@ class Spending:
                 held=amount_text(state.held),
                 worst_case=amount_text(part.share),
                 # Most of what is held is released on its own.
-                fits_later=part.share <= budget.limit_nano - state.spent,
+                fits_later=part.share <= budget.limit_nano - used,
                 resets_at=format_time(end) if end else None,
             )
         return None
@@ -303,7 +318,9 @@ def _state(connection: Connection, budget: Budget, timezone: str, now: datetime)
     start = budget.period_start(now, timezone)
     query = select(budget_states).where(budget_states.c.budget_id == budget.id, budget_states.c.period_start == start)
     row = connection.execute(query).first()
-    return BudgetState(budget, start, row.spent_nano if row else 0, row.held_nano if row else 0)
+    spent = row.spent_nano if row else 0
+    used = exposure_nano(connection, budget.organization_id) if budget.credit else spent
+    return BudgetState(budget, start, used, row.held_nano if row else 0)
 
 
 def budget_of(row: Row[Any]) -> Budget:

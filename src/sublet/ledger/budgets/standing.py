@@ -11,7 +11,8 @@ from sqlalchemy import Connection, Numeric, and_, case, cast, func, literal, or_
 from sqlalchemy.sql import ColumnElement
 
 from sublet.accounts.directory import api_keys, organizations
-from sublet.ledger.budgets.model import PERIODS, Budget, BudgetState
+from sublet.ledger.budgets.exposure import exposure_of_budget
+from sublet.ledger.budgets.model import CREDIT, PERIODS, Budget, BudgetState
 from sublet.ledger.budgets.spending import budget_of
 from sublet.ledger.events import threshold_event_id
 from sublet.store.tables.ledger import alerts, budget_states, budgets
@@ -75,7 +76,8 @@ def standings(
 
     `find` keeps budgets whose organization, project or key has these characters in its name.
     """
-    spent = func.coalesce(budget_states.c.spent_nano, 0)
+    counted = func.coalesce(budget_states.c.spent_nano, 0)
+    spent = case((budgets.c.kind == CREDIT, exposure_of_budget()), else_=cast(counted, _AMOUNT))
     held = func.coalesce(budget_states.c.held_nano, 0)
     used = cast(spent, _AMOUNT) + cast(held, _AMOUNT)
     most = cast(budgets.c.limit_nano, _AMOUNT)

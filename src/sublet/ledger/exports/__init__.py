@@ -22,9 +22,11 @@ from sublet.ledger.exports.focus import focus_rows
 from sublet.ledger.exports.general_ledger import (
     GL_COLUMNS,
     QUICKBOOKS_COLUMNS,
+    TRIAL_COLUMNS,
     XERO_COLUMNS,
     gl_rows,
     quickbooks_rows,
+    trial_rows,
     xero_rows,
 )
 from sublet.ledger.exports.journal import JOURNAL_COLUMNS, journal_rows
@@ -59,6 +61,7 @@ EXPORTS: dict[str, tuple[tuple[str, ...], Callable[[Charges], Rows]]] = {
     "journal": (JOURNAL_COLUMNS, journal_rows),
     "receivables": (RECEIVABLE_COLUMNS, receivable_rows),
     "revenue": (REVENUE_COLUMNS, revenue_rows),
+    "trial-balance": (TRIAL_COLUMNS, trial_rows),
     "usage": (USAGE_COLUMNS, usage_rows),
 }
 

@@ -13,7 +13,7 @@ from datetime import date
 from decimal import Decimal
 from typing import Any
 
-from sublet.ledger.exports.charges import Charges
+from sublet.ledger.exports.charges import Charges, Span
 from sublet.ledger.exports.journal import journal_rows
 from sublet.ledger.invoices.lines import smallest_unit
 from sublet.ledger.model import ACCOUNTS
@@ -35,6 +35,7 @@ XERO_COLUMNS = (
     "TrackingOption2",
 )
 QUICKBOOKS_COLUMNS = ("JournalNo", "JournalDate", "AccountName", "Debits", "Credits", "Description", "Currency")
+TRIAL_COLUMNS = ("period", "currency", "account", "code", "meaning", "debit", "credit")
 XERO_TAX_RATE = "Tax Exempt"
 """Taxes have an account of their own, so no line is taxed again."""
 
@@ -72,6 +73,29 @@ def gl_rows(charges: Charges) -> Iterator[Mapping[str, Any]]:
                 "debit": _positive(nano, currency),
                 "credit": _positive(-nano, currency),
             }
+
+
+def trial_rows(charges: Charges) -> Iterator[Mapping[str, Any]]:
+    """The trial balance: the balance of each account and currency at the end of the last month that is asked for, or now. Exact;
+    debits and credits of a currency are equal."""
+    through = Charges(charges.store, charges.books, charges.organization_id, Span("", charges.span.until))
+    sums: dict[tuple[str, str], int] = defaultdict(int)
+    for row in journal_rows(through):
+        moved = nano_from_decimal(row["debit"] or 0) - nano_from_decimal(row["credit"] or 0)
+        sums[row["currency"], row["account"]] += moved
+    for currency in sorted({currency for currency, _ in sums}):
+        for account in ACCOUNTS:
+            nano = sums.get((currency, account), 0)
+            if nano:
+                yield {
+                    "period": charges.span.until,
+                    "currency": currency,
+                    "account": account,
+                    "code": charges.code(account),
+                    "meaning": ACCOUNTS[account],
+                    "debit": decimal_from_nano(nano) if nano > 0 else None,
+                    "credit": decimal_from_nano(-nano) if nano < 0 else None,
+                }
 
 
 def xero_rows(charges: Charges) -> Iterator[Mapping[str, Any]]:

@@ -67,6 +67,8 @@ def receivable_rows(charges: Charges) -> Iterator[Mapping[str, Any]]:
                 named = {"organization_id": row["organization_id"], "organization": row["name"]}
                 ages = {column: Decimal(row[name]) for column, (name, _) in zip(AGE_COLUMNS, AGES, strict=True)}
                 rest = {name: Decimal(row[name]) for name in ("unapplied", "total")}
+                if not any((*ages.values(), *rest.values())):
+                    continue
                 yield {"as_of": format_time(as_of or now), "currency": row["currency"]} | named | ages | rest
         after = page.next
         if after is None:
