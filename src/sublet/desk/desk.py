@@ -11,8 +11,9 @@ from typing import Any, ParamSpec, TypeVar
 
 from sublet.desk.capacity import CapacityRow
 from sublet.desk.case import Build, Statement
-from sublet.desk.documents import Document, Table, at_line, read_document
+from sublet.desk.documents import Document, Table, at_line
 from sublet.desk.errors import CalculationError, CaseError, UnknownNameError, nearest
+from sublet.desk.extending import read_case
 from sublet.desk.faults import Problem
 from sublet.desk.heading import Heading, read_heading
 from sublet.desk.phrases import PARTS
@@ -145,8 +146,18 @@ _TABLES = (
 
 
 def open_case(path: Path) -> Desk:
-    """Read a case and calculate it. Raises CaseError with file and line for whatever can't be used."""
-    return build_case(read_document(path))
+    """Read a case, or a scenario file that extends one, and calculate it.
+
+    Raises CaseError with file and line for whatever can't be used. What only the numbers of a scenario file break names that file.
+    """
+    document, files = read_case(path)
+    try:
+        return build_case(document)
+    except CaseError as error:
+        if not files:
+            raise
+        build_case(read_case(Path(document.name))[0])
+        raise CaseError(f"{files[0].name}: with the numbers that it sets, {error.message}", **error.details) from error
 
 
 def build_case(document: Document) -> Desk:

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from sublet.desk.desk import Desk, build_case
-from sublet.desk.documents import parse_document, read_document
+from sublet.desk.desk import Desk, build_case, open_case
+from sublet.desk.documents import parse_document
 from sublet.desk.report.wording import Wording
 from sublet.desk.template import template_text
 from sublet.values.errors import InvalidInputError
@@ -71,8 +71,8 @@ class Cases:
         kept, path = self._kept, self._path
         changed = path.stat().st_mtime if path is not None and path.exists() else 0.0
         if kept is None or kept[0] != changed:
-            starter = parse_document(template_text().encode(), "starter.toml") if path is None else None
-            kept = (changed, build_case(starter or read_document(path or Path())))
+            starter = build_case(parse_document(template_text().encode(), "starter.toml")) if path is None else None
+            kept = (changed, starter or open_case(path or Path()))
             self._kept = kept
         return kept[1]
 
