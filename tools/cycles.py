@@ -9,6 +9,8 @@ import ast
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from trees import nodes_of, tree_of
+
 
 def breaches(source: Path, package: str) -> Iterator[str]:
     """One line for each circle among the modules of `package`, which lies in `source`."""
@@ -23,7 +25,7 @@ def imports(source: Path, package: str) -> dict[str, set[str]]:
     files = {name_of(path, source): path for path in sorted((source / package).rglob("*.py"))}
     found: dict[str, set[str]] = {}
     for name, path in files.items():
-        found[name] = {target for wanted in _named(ast.parse(path.read_text())) if (target := _known(wanted, files))}
+        found[name] = {target for wanted in _named(tree_of(path)) if (target := _known(wanted, files))}
         found[name].discard(name)
     return found
 
@@ -64,7 +66,7 @@ def circles(graph: Mapping[str, set[str]]) -> Iterator[list[str]]:
 
 
 def _named(tree: ast.Module) -> Iterator[str]:
-    for node in ast.walk(tree):
+    for node in nodes_of(tree):
         if isinstance(node, ast.Import):
             yield from (item.name for item in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:

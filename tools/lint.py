@@ -9,6 +9,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from trees import nodes_of, tree_of
+
 ROOT = Path(__file__).resolve().parent.parent
 MIGRATIONS = ROOT / "src" / "sublet" / "store" / "migrations" / "versions"
 """Generated, one statement a table: as long as the tables are many."""
@@ -121,7 +123,7 @@ def code_rules() -> Iterator[str]:
             yield f"{name}: {lines} lines, at most {FILE_LINES_MAX}"
         if path.name in DRAWERS:
             yield f"{name}: a drawer for everything; name it after what is in it"
-        tree = ast.parse(source, str(path))
+        tree = tree_of(path)
         if written:
             yield from function_length(name, tree)
         yield from naive_time(name, tree)
@@ -137,7 +139,7 @@ def code_rules() -> Iterator[str]:
 
 
 def function_length(name: Path, tree: ast.AST) -> Iterator[str]:
-    for node in ast.walk(tree):
+    for node in nodes_of(tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             length = (node.end_lineno or node.lineno) - node.lineno + 1
             if length > FUNCTION_LINES_MAX:
@@ -146,7 +148,7 @@ def function_length(name: Path, tree: ast.AST) -> Iterator[str]:
 
 def floats(name: Path, tree: ast.AST) -> Iterator[str]:
     """Money never meets a float: no float literal, no `float(...)` and no `float` annotation in the exact packages."""
-    for node in ast.walk(tree):
+    for node in nodes_of(tree):
         if isinstance(node, ast.Constant) and isinstance(node.value, float):
             yield f"{name}:{node.lineno}: float literal {node.value} in an exact package"
         elif (
@@ -157,7 +159,7 @@ def floats(name: Path, tree: ast.AST) -> Iterator[str]:
 
 def bodies(path: Path, tree: ast.AST) -> Iterator[str]:
     """A request body is made by `values.wire.body`, which refuses unknown fields; no route has a model of its own."""
-    for node in ast.walk(tree):
+    for node in nodes_of(tree):
         named = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
         named += [item.name for item in node.names] if isinstance(node, ast.Import) else []
         if any(name.startswith("pydantic") for name in named):
@@ -177,7 +179,7 @@ UNTYPED = re.compile(
 
 def answers(name: Path, tree: ast.AST) -> Iterator[str]:
     """An operation returns a class of `wire.py`: its answer is declared, and can't have other fields than that."""
-    for node in ast.walk(tree):
+    for node in nodes_of(tree):
         if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             continue
         for path, no_content in _operations_of(node):
@@ -210,7 +212,7 @@ DIALECT_WORDS = frozenset(
 def dialect_words(name: Path, tree: ast.AST) -> Iterator[str]:
     """The gateway's inside names no field of anybody's body: surfaces read them, upstream writes them."""
     found: set[tuple[int, str]] = set()
-    for node in ast.walk(tree):
+    for node in nodes_of(tree):
         if isinstance(node, ast.Constant) and isinstance(node.value, str | bytes):
             text = node.value if isinstance(node.value, str) else node.value.decode(errors="replace")
             found |= {(node.lineno, word) for word in DIALECT_WORDS & {text.strip('",:{}[] ')}}
@@ -226,7 +228,7 @@ def naive_time(name: Path, tree: ast.AST) -> Iterator[str]:
     """The present comes from a clock; only `values/clock.py` asks the machine."""
     if name.name == "clock.py":
         return
-    for node in ast.walk(tree):
+    for node in nodes_of(tree):
         if (
             isinstance(node, ast.Call)
             and isinstance(node.func, ast.Attribute)
@@ -269,7 +271,7 @@ def terminal_output(name: Path, tree: ast.AST) -> Iterator[str]:
     """What others wrote is shown on terminals and never obeyed: only `output.py` prints."""
     if name.parts[-2:] == ("sublet", "output.py"):
         return
-    for node in ast.walk(tree):
+    for node in nodes_of(tree):
         if isinstance(node, ast.Call):
             called = node.func
             echo = isinstance(called, ast.Attribute) and called.attr in ("echo", "secho")

@@ -12,6 +12,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from trees import nodes_of, tree_of
+
 TABLES = "sublet.store.tables"
 OWNED_BY_STORE = {"audit", "idempotency", "outbox", "processes"}
 COMPOSITION = {"wiring", "control", "reporting"}
@@ -26,7 +28,7 @@ class Ownership:
         self._owner_of: dict[str, str] = {}
         """By table, in the database's own words."""
         for path in sorted((source / "store" / "tables").glob("*.py")):
-            for name in _tables_of(ast.parse(path.read_text())):
+            for name in _tables_of(tree_of(path)):
                 self._owner_of[name] = owner_of_module(path.stem)
         self._named = re.compile(r"\b(?:" + "|".join(sorted(self._owner_of, key=len, reverse=True)) + r")\b")
 
@@ -36,12 +38,12 @@ class Ownership:
             inside = path.relative_to(self._source).parts
             if inside[0] == "store" and inside[1:2] in (("tables",), ("migrations",)):
                 continue
-            tree = ast.parse(path.read_text(), str(path))
+            tree = tree_of(path)
             for line, what in self._of_module(inside[0].removesuffix(".py"), tree):
                 yield f"{path.relative_to(root)}:{line}: {what}"
 
     def _of_module(self, package: str, tree: ast.Module) -> Iterator[tuple[int, str]]:
-        for node in ast.walk(tree):
+        for node in nodes_of(tree):
             if isinstance(node, ast.ImportFrom | ast.Import):
                 for module in _imported(node):
                     yield from ((node.lineno, what) for what in _import_breaches(package, module))
@@ -81,7 +83,7 @@ def _imported(node: ast.ImportFrom | ast.Import) -> list[str]:
 
 
 def _tables_of(tree: ast.Module) -> Iterator[str]:
-    for node in ast.walk(tree):
+    for node in nodes_of(tree):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Table" and node.args:
             first = node.args[0]
             if isinstance(first, ast.Constant) and isinstance(first.value, str):

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from trees import tree_of
+
 Function = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
 
 
@@ -53,24 +55,29 @@ class Sources:
 
     def _close_over(self) -> None:
         """Who opens a connection, and who calls somebody who does."""
-        functions = [
-            (module, owner, function) for module in self.modules for owner, function in _every_function(module)
-        ]
-        grown = True
-        while grown:
-            grown = False
-            for module, owner, function in functions:
-                if id(function) in self.opening:
-                    continue
-                calls = (node for node in _own_nodes(function) if isinstance(node, ast.Call))
-                if any(_opens(call) or self._leads_to_one(module, owner, call) for call in calls):
-                    self.opening.add(id(function))
-                    grown = True
+        callers: dict[int, set[int]] = {}
+        reached: list[int] = []
+        for module in self.modules:
+            for owner, function in _every_function(module):
+                for call in (node for node in _own_nodes(function) if isinstance(node, ast.Call)):
+                    if _opens(call):
+                        reached.append(id(function))
+                    elif (target := self._called_without_one(module, owner, call)) is not None:
+                        callers.setdefault(id(target), set()).add(id(function))
+        while reached:
+            function_id = reached.pop()
+            if function_id not in self.opening:
+                self.opening.add(function_id)
+                reached += callers.get(function_id, ())
+
+    def _called_without_one(self, module: Module, owner: Class | None, call: ast.Call) -> ast.FunctionDef | None:
+        """The function that a call reaches, if the call passes no connection on."""
+        if any(_is_connection(value) for value in [*call.args, *(keyword.value for keyword in call.keywords)]):
+            return None
+        return self._resolve(module, owner, call.func)
 
     def _leads_to_one(self, module: Module, owner: Class | None, call: ast.Call) -> bool:
-        if any(_is_connection(value) for value in [*call.args, *(keyword.value for keyword in call.keywords)]):
-            return False
-        target = self._resolve(module, owner, call.func)
+        target = self._called_without_one(module, owner, call)
         return target is not None and id(target) in self.opening
 
     def _resolve(self, module: Module, owner: Class | None, called: ast.expr) -> ast.FunctionDef | None:
@@ -109,7 +116,7 @@ def modules_of(root: Path, base: Path) -> list[Module]:
     """Every Python file under `root`, named relative to `base`."""
     found = []
     for path in sorted(root.rglob("*.py")):
-        module = Module(path.relative_to(base), ast.parse(path.read_text(), str(path)))
+        module = Module(path.relative_to(base), tree_of(path))
         for node in module.tree.body:
             if isinstance(node, ast.FunctionDef):
                 module.functions[node.name] = node

@@ -12,7 +12,9 @@ DOCS = ROOT / "docs"
 
 
 def tool(name: str) -> ModuleType:
-    """A program under tools/, as a module."""
+    """A program under tools/, as a module. It finds the others there as it does when it is run."""
+    if str(ROOT / "tools") not in sys.path:
+        sys.path.append(str(ROOT / "tools"))
     spec = importlib.util.spec_from_file_location(f"sublet_tool_{name}", ROOT / "tools" / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
