@@ -168,6 +168,7 @@ def bodies(path: Path, tree: ast.AST) -> Iterator[str]:
 
 WITHOUT_TYPE = {
     "/v1/exports/{name}": "a file of rows, streamed",
+    "/v1/chargeback/export": "a file of rows, streamed",
     "/v1/volumes/{volume}/content": "files of a volume, streamed",
     "/v1/desk/actuals.html": "a page",
 }

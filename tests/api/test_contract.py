@@ -80,7 +80,12 @@ def test_every_operation_names_the_type_of_its_answer(service: Service) -> None:
         elif "application/json" in content:
             assert set(content["application/json"]["schema"]) == {"$ref"}, f"{method} {path} has no named answer"
         else:
-            assert path in {"/v1/desk/actuals.html", "/v1/exports/{name}", "/v1/volumes/{volume}/content"}
+            assert path in {
+                "/v1/chargeback/export",
+                "/v1/desk/actuals.html",
+                "/v1/exports/{name}",
+                "/v1/volumes/{volume}/content",
+            }
             assert set(content) <= {"text/html", "text/csv", "application/x-tar"}
 
 
@@ -104,6 +109,7 @@ def test_every_operation_declares_the_type_of_its_answer(service: Service) -> No
         (method, route.path) for route in service.routes() if route.status_code != 204 for method in route.methods or ()
     }
     assert there - set(service.answers) == {
+        ("GET", "/v1/chargeback/export"),
         ("GET", "/v1/desk/actuals.html"),
         ("GET", "/v1/exports/{name}"),
         ("GET", "/v1/volumes/{volume}/content"),

@@ -58,6 +58,7 @@ def test_bodies_and_answers_are_of_the_types_that_the_document_names(service: Se
         "ledger.read_invoice",
         "ledger.read_note",
         "ledger.read_export",
+        "allocation.export_chargeback",
         "system.actuals_page",
     ]
 

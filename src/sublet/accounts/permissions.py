@@ -41,6 +41,7 @@ KINDS: dict[str, str] = {
     "subscriptions": "subscriptions to events, and the log of deliveries",
     "events": "events as they happen",
     "yield": "the best use of idle capacity, and what an hour of it is worth",
+    "chargeback": "monthly charge-back statements of internal teams",
     "desk": "earnings, and how they compare",
     "system": "the state of loops and backends",
 }
@@ -93,12 +94,12 @@ ROLES: dict[str, Grant] = {
         "manages prices, credits, invoices, budgets and the books of all organizations",
         all=_set(
             "organizations:read usage:rw prices:rw credits:rw invoices:rw budgets:rw profiles:rw reports:read books:rw "
-            "desk:read yield:read"
+            "desk:read yield:read chargeback:read"
         ),
     ),
     "team": Grant(
-        "is an internal team: claims the capacity that the owner needs, and reclaims it",
-        own=_set("subscriptions:rw events:read"),
+        "is an internal team: claims the capacity that the owner needs, reclaims it, and reads its own charge-back",
+        own=_set("subscriptions:rw events:read chargeback:read"),
         all=_set("claims:rw reclaims:rw demand:read surplus:read blocks:read"),
     ),
     "customer_admin": Grant(
@@ -129,7 +130,11 @@ SCOPES: dict[str, Grant] = {
         "run everything: pools, organizations, plans, and the leases and billing of all customers",
         all=frozenset(PERMISSIONS) - {"inference:use"},
     ),
-    "claims": Grant("claim capacity for the owner, and reclaim it", all=_set("claims:rw reclaims:rw blocks:read")),
+    "claims": Grant(
+        "claim capacity for the owner, reclaim it, and read the team's own charge-back",
+        own=_set("chargeback:read"),
+        all=_set("claims:rw reclaims:rw blocks:read"),
+    ),
     "leases": Grant("quote, accept and use leases of the key's own organization", own=_set("leases:rw")),
     "models": Grant("call the model API", own=_set("inference:use")),
     "billing": Grant("read usage and invoices of the key's own organization", own=_set(_BILLING)),

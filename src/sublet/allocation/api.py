@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Depends
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Query
+from fastapi.responses import Response, StreamingResponse
 
 from sublet.accounts.answers import AnswerRoute
-from sublet.accounts.model import Require
+from sublet.accounts.model import Actor, Require
 from sublet.allocation import wire
+from sublet.allocation.chargeback.service import Chargeback, Wanted
 from sublet.allocation.service import Allocation
 from sublet.values.wire import as_answer
 
 
 def router(allocation: Allocation, require: Require) -> APIRouter:
-    """`/v1/yield`."""
+    """`/v1/yield` and `/v1/chargeback`."""
     routes = APIRouter(tags=["allocation"], route_class=AnswerRoute)
     reading = Depends(require("yield:read"))
 
@@ -27,4 +31,38 @@ def router(allocation: Allocation, require: Require) -> APIRouter:
         """Show what an hour of a pool is worth: each class and model, with its interval and its source."""
         return as_answer(wire.YieldWorth, allocation.explain(pool))
 
+    _add_chargeback(routes, allocation.chargeback, require)
     return routes
+
+
+def _add_chargeback(routes: APIRouter, chargeback: Chargeback, require: Require) -> None:
+    """`/v1/chargeback`: every statement for the owner, its own for an internal team."""
+    reading = Depends(require("chargeback:read"))
+
+    @routes.get("/v1/chargeback")
+    def read_chargeback(
+        month: Annotated[str, Query(max_length=10)] = "",
+        basis: Annotated[str, Query(max_length=20)] = "",
+        actor: Actor = reading,
+    ) -> wire.Chargeback:
+        """Show what internal teams used in a month (`2026-11`, in UTC; by default, the current one), and what they are charged at
+        `cost`, `market` or `opportunity` price. A team sees its own line alone."""
+        return as_answer(wire.Chargeback, chargeback.statements(Wanted(month, basis, _team(actor))))
+
+    @routes.get("/v1/chargeback/export")
+    def export_chargeback(
+        month: Annotated[str, Query(max_length=10)] = "",
+        basis: Annotated[str, Query(max_length=20)] = "",
+        format: Annotated[str, Query(max_length=20)] = "csv",
+        actor: Actor = reading,
+    ) -> Response:
+        """Export a month of charge-back as CSV: a row for each team (`csv`), or FOCUS rows whose sub-account is the team
+        (`focus`)."""
+        rows = chargeback.export(Wanted(month, basis, _team(actor)), format)
+        named = {"content-disposition": 'attachment; filename="chargeback.csv"'}
+        return StreamingResponse(rows, media_type="text/csv; charset=utf-8", headers=named)
+
+
+def _team(actor: Actor) -> str:
+    """The only team whose line the caller may see; empty for all."""
+    return "" if actor.everywhere else actor.organization_id

@@ -11,6 +11,7 @@ import structlog
 from sqlalchemy import Connection
 
 from sublet.allocation import store as sql
+from sublet.allocation.chargeback.service import Chargeback
 from sublet.allocation.mix.decide import decide
 from sublet.allocation.mix.program import Solver
 from sublet.allocation.model import FRESH, ROUNDS_KEPT, Facts, Round, nearest
@@ -38,8 +39,9 @@ Price = Callable[[], float | None]
 class Allocation:
     """Yield on one database. Rounds are decided by one control plane at a time."""
 
-    def __init__(self, store: Store, ports: AllocationPorts, solver_s: float = 5.0) -> None:
+    def __init__(self, store: Store, ports: AllocationPorts, chargeback: Chargeback, solver_s: float = 5.0) -> None:
         self._store = store
+        self.chargeback = chargeback
         self._ports = ports
         self._solver = Solver(solver_s)
         self._lock = threading.Lock()
@@ -78,7 +80,9 @@ class Allocation:
 
     def tick(self) -> Plan:
         """Count the quotes of hours that are over, decide a round if any pool is not off, keep it, and carry it out on pools
-        that are acted on. Safe to repeat; a round that fails changes nothing, and the last one stands until it is old."""
+        that are acted on. Then book the hours that are over.
+
+        Safe to repeat; a round that fails changes nothing, and the last one stands until it is old."""
         self.count_quotes()
         facts = self.facts()
         now = self._store.clock.now()
@@ -97,6 +101,7 @@ class Allocation:
 
         self._store.write(keep)
         self.carry_out(plan)
+        self.chargeback.tick(facts.state, {pool_id: name for name, pool_id in facts.pool_ids.items()})
         return plan
 
     def plan(self, found: Round) -> Plan:

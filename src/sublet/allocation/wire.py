@@ -153,3 +153,63 @@ class YieldWorth:
     products: list[YieldProduct]
     models: list[YieldModel]
     left_out: list[YieldLeftOut]
+
+
+@answer
+class ChargebackTeam:
+    """A team's month in accelerator-seconds, and what it is charged. `claimed_used_s` is the part of `used_s` that its claims
+    covered, `claimed_idle_s` what it claimed and did not use, and `patience_s` what its work waited for tenants. `displaced` is
+    what its use would have earned otherwise, whatever the basis."""
+
+    team: str
+    name: str
+    used_s: int
+    claimed_used_s: int
+    claimed_idle_s: int
+    patience_s: int
+    charge: str
+    displaced: str
+
+
+@answer
+class ChargebackAccelerators:
+    """All accelerator-seconds of a month by state. The states from `unavailable_s` to `unsold_s` add up to `total_s`; the rest are
+    parts of them, and what waited beyond the capacity."""
+
+    unavailable_s: int
+    internal_s: int
+    external_s: int
+    draining_s: int
+    starting_s: int
+    withheld_s: int
+    unsold_s: int
+    total_s: int
+    internal_without_team_s: int
+    withheld_for_claims_s: int
+    blocks_s: int
+    waiting_s: int
+
+
+@answer
+class ChargebackStatement:
+    """A month in one currency: the charges of teams add up to `total`. `pool_hours` are hours of pools that are booked. Sums and
+    states are null for a team, which sees only its own line."""
+
+    currency: str
+    total: str | None
+    displaced: str | None
+    pool_hours: int
+    pool_hours_without_opportunity_price: int
+    accelerators: ChargebackAccelerators | None
+    teams: list[ChargebackTeam]
+
+
+@answer
+class Chargeback:
+    """Monthly statements of internal teams, one for each currency of the pools."""
+
+    month: str
+    start: Moment
+    end: Moment
+    basis: str
+    statements: list[ChargebackStatement]

@@ -41,6 +41,7 @@ class Problem:
 PAGES: dict[tuple[str, str], tuple[str, ...]] = {
     ("GET", "/v1/desk/actuals.html"): ("text/html",),
     ("GET", "/v1/exports/{name}"): ("text/csv",),
+    ("GET", "/v1/chargeback/export"): ("text/csv",),
     ("GET", "/v1/invoices/{invoice_id}"): ("text/html", "application/pdf"),
     ("GET", "/v1/events"): ("text/event-stream",),
     ("GET", "/v1/leases/{lease_id}/events"): ("text/event-stream",),
@@ -119,6 +120,7 @@ BOUNDED: dict[str, str] = {
     "/v1/event-kinds": "the kinds that this version has",
     "/v1/events": "at most 200 events after `since`; `last` is where to go on",
     "/v1/leases/{lease_id}/events": "at most 200 events after `since`; `last` is where to go on",
+    "/v1/chargeback": "a report: one entry for each internal team and currency",
     "/v1/yield": "a report: one entry for each pool, and as many changes as models run on them",
     "/v1/yield/{pool}": "a report: one entry for each class and model of the pool",
     "/v1/desk/worth": "a report: one entry for each currency",

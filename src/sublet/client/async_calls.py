@@ -1475,6 +1475,18 @@ class AsyncAllocation:
         """`GET /v1/yield/{pool}`"""
         return await self._call("allocation.explain", pool)
 
+    async def read_chargeback(self, *, month: str | None = None, basis: str | None = None) -> allocation.Chargeback:
+        """`GET /v1/chargeback`"""
+        return await self._call("allocation.read_chargeback", query={"month": month, "basis": basis})
+
+    async def export_chargeback(
+        self, *, month: str | None = None, basis: str | None = None, format: str | None = None
+    ) -> bytes:
+        """`GET /v1/chargeback/export`"""
+        return await self._call(
+            "allocation.export_chargeback", query={"month": month, "basis": basis, "format": format}
+        )
+
 
 class AsyncSystem:
     """Operations of system."""

@@ -1439,6 +1439,16 @@ class Allocation:
         """`GET /v1/yield/{pool}`"""
         return self._call("allocation.explain", pool)
 
+    def read_chargeback(self, *, month: str | None = None, basis: str | None = None) -> allocation.Chargeback:
+        """`GET /v1/chargeback`"""
+        return self._call("allocation.read_chargeback", query={"month": month, "basis": basis})
+
+    def export_chargeback(
+        self, *, month: str | None = None, basis: str | None = None, format: str | None = None
+    ) -> bytes:
+        """`GET /v1/chargeback/export`"""
+        return self._call("allocation.export_chargeback", query={"month": month, "basis": basis, "format": format})
+
 
 class System:
     """Operations of system."""

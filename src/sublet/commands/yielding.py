@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated, Any
 
 import typer
@@ -12,6 +13,7 @@ from sublet.shown import counted
 
 app = typer.Typer(no_args_is_help=True, help="Yield: the best mix of models and raw classes on idle capacity.")
 
+STATES = ("internal", "external", "starting", "draining", "withheld", "unsold", "unavailable")
 OFF = "yield is off for every pool; set allocation.mode (or pools.allocation) to advise or act"
 
 
@@ -104,6 +106,72 @@ def explain(
     }
     print_rows(models, columns, "no model is deployed here")
     _print_left_out(found)
+
+
+@app.command("chargeback")
+def chargeback(
+    month: Annotated[str, typer.Option(help="Month in UTC, such as 2026-11; by default, the current one.")] = "",
+    basis: Annotated[
+        str, typer.Option(help="cost, market or opportunity; by default, allocation.chargeback_basis.")
+    ] = "",
+    form: Annotated[str, typer.Option("--format", help="csv or focus: print rows instead of tables.")] = "",
+    as_json: JsonFlag = False,
+) -> None:
+    """Show what internal teams used in a month, and what they are charged."""
+    query = {"month": month or None, "basis": basis or None}
+    if form:
+        parts = connect().bytes("allocation.export_chargeback", query={**query, "format": form})
+        sys.stdout.write(b"".join(parts).decode())
+        return
+    found = connect().document("allocation.read_chargeback", query=query)
+    if as_json:
+        print_json(found)
+        return
+    if not found["statements"]:
+        say(f"no hour of {found['month']} is booked yet: hours are booked ten minutes after they are over")
+    for item in found["statements"]:
+        _print_statement(item, found)
+
+
+def _print_statement(item: dict[str, Any], found: dict[str, Any]) -> None:
+    currency = item["currency"]
+    rows = [
+        {
+            "team": team["name"],
+            "used": _hours(team["used_s"]),
+            "claimed": _hours(team["claimed_used_s"]),
+            "idle": _hours(team["claimed_idle_s"]),
+            "patience": _hours(team["patience_s"]),
+            "displaced": team["displaced"],
+            "charge": team["charge"],
+        }
+        for team in item["teams"]
+    ]
+    columns = {
+        "team": "team",
+        "used": "hours used",
+        "claimed": "of these, claimed",
+        "idle": "claimed and idle",
+        "patience": "waited",
+        "displaced": f"displaced, {currency}",
+        "charge": f"charge, {currency}",
+    }
+    say(f"{found['month']}, charged at {found['basis']}, in accelerator-hours")
+    print_rows(rows, columns, "no internal team used or claimed anything")
+    if item["total"] is not None:
+        say(f"total {item['total']} {currency}; all use displaced {item['displaced']} {currency}")
+    states = item["accelerators"]
+    if states is not None:
+        parts = ", ".join(f"{name} {_hours(states[f'{name}_s'])}" for name in STATES)
+        note(f"{parts}; together {_hours(states['total_s'])}")
+        if states["internal_without_team_s"]:
+            note(f"{_hours(states['internal_without_team_s'])} hours of internal use are of no known team")
+    if missing := item["pool_hours_without_opportunity_price"]:
+        note(f"{missing} of {counted(item['pool_hours'], 'pool-hour')} have no opportunity price and displace nothing")
+
+
+def _hours(seconds: int) -> str:
+    return f"{seconds / 3600:,.2f}"
 
 
 def _print_pool(pool: dict[str, Any], currency: str) -> None:

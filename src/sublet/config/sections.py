@@ -214,6 +214,10 @@ class Allocation(Section):
     solver_s: float = Field(
         default=5.0, gt=0, le=60, description="seconds after which the solver is given up and marginal value decides"
     )
+    chargeback_basis: Literal["cost", "market", "opportunity"] = Field(
+        default="cost",
+        description="what an hour of an internal team is charged at: cost; market: the list price; opportunity: what it displaced",
+    )
 
 
 class Models(Section):

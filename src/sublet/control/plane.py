@@ -26,6 +26,7 @@ from sublet.api import wire
 from sublet.api.contract import describe
 from sublet.api.http import bearer_secret, check_permissions, frame, requirement
 from sublet.api.reference import add_reference
+from sublet.console.charging import chargeback_router
 from sublet.console.elsewhere import elsewhere_router
 from sublet.console.frame import Pages
 from sublet.console.pages import router as console_router
@@ -333,6 +334,7 @@ def _demand_routes(system: Sublet, plane: ControlPlane, require: Require) -> API
         system.clock.now,
         lambda pool: fleet.pool(pool).id,
         lambda pool_id: fleet.pool(pool_id).accelerators,
+        system.check_teams,
     )
 
 
@@ -446,6 +448,7 @@ def _add_console(api: FastAPI, system: Sublet, plane: ControlPlane) -> None:
     api.include_router(passkey_router(doors, pages))
     api.include_router(elsewhere_router(doors, pages))
     api.include_router(usage_router(system.sessions, pages, UsagePages(system.ledger, system.accounts)))
+    api.include_router(chargeback_router(system.sessions, pages, system.allocation.chargeback))
     api.include_router(playground_router(system.sessions, playing(system)))
     api.include_router(console_router(system.accounts, system.sessions, pages, shown))
 

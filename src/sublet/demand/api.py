@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime, timedelta
 from typing import Annotated, Any
 
@@ -13,7 +13,7 @@ from sublet.accounts.answers import AnswerRoute
 from sublet.accounts.model import Actor, Require
 from sublet.demand import wire
 from sublet.demand.jobs import KnownJob
-from sublet.demand.model import REASON_CHARACTERS_MAX, Claim, Sample
+from sublet.demand.model import REASON_CHARACTERS_MAX, Claim, Sample, TeamUse
 from sublet.demand.service import Demand
 from sublet.demand.wire import NewClaim, NewJob, NewSamples
 from sublet.store.once import Effect
@@ -41,11 +41,13 @@ def router(
     clock_now: Callable[[], datetime],
     id_of: Callable[[str], str] = str,
     accelerators_of: Callable[[str], int] = lambda pool_id: 0,
+    check_teams: Callable[[Collection[str]], None] = lambda teams: None,
 ) -> APIRouter:
     """`/v1/demand`: samples for the operator, claims for the operator and internal teams.
 
     `id_of` gives a pool's id by its id or name and raises NotFoundError: what is said of a pool that nobody has would be
-    kept and never heeded. `accelerators_of` tells how many a pool has, by its id.
+    kept and never heeded. `accelerators_of` tells how many a pool has, by its id. `check_teams` raises InvalidInputError for an
+    id that is no internal team's.
     """
     routes = APIRouter(tags=["demand"], route_class=AnswerRoute)
     seen = Depends(require("demand:read"))
@@ -59,7 +61,11 @@ def router(
         samples = [Sample(item.time, item.capacity, item.in_use, item.pending) for item in body.samples]
         found = id_of(pool_id)
         told = [(item, _jobs(item.jobs)) for item in body.samples if item.jobs is not None]
+        used = [TeamUse(item.time, use.team, use.in_use) for item in body.samples for use in item.teams or ()]
+        check_teams({item.team for item in used})
         recorded = demand.record_samples(found, samples)
+        if used:
+            demand.record_team_use(found, used)
         for item, jobs in told:
             demand.record_jobs(found, item.time, item.capacity, jobs)
         return as_answer(wire.SamplesTaken, recorded.as_dict())

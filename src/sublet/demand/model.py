@@ -49,6 +49,15 @@ class Sample:
 
 
 @dataclass(frozen=True, slots=True)
+class TeamUse:
+    """What an internal team (the id of its organization) used of a pool at the moment of a sample, in accelerators."""
+
+    at: datetime
+    team: str
+    in_use: float
+
+
+@dataclass(frozen=True, slots=True)
 class Claim:
     """A claim of a team for `count` accelerators over `window`, regardless of the forecast. It may wait `patience_s` seconds
     for them. `team` is the id of its organization."""

@@ -26,6 +26,7 @@ from sublet.demand.model import (
     Sample,
     Series,
     Tally,
+    TeamUse,
     series_of,
 )
 from sublet.store import Store
@@ -99,6 +100,20 @@ class Demand:
         series = series_of(pool_id, samples)
         self._refuse_future(series, "the sample")
         return self._keep(series)
+
+    def record_team_use(self, pool_id: str, use: Sequence[TeamUse]) -> None:
+        """Keep what internal teams used at the moments of samples; telling a moment again replaces it. Raises
+        InvalidInputError for a moment in the future, and more than SAMPLES_PER_WRITE_MAX numbers."""
+        latest = self._store.clock.now() + timedelta(seconds=AHEAD_OF_CLOCK_S_MAX)
+        if len(use) > SAMPLES_PER_WRITE_MAX:
+            raise InvalidInputError(
+                f"{len(use)} numbers of teams were sent at once; send at most {SAMPLES_PER_WRITE_MAX}"
+            )
+        if any(item.at > latest for item in use):
+            raise InvalidInputError(
+                "what a team used lies in the future; check the clock of the machine that reports it"
+            )
+        self._store.write(lambda connection: sql.save_team_use(connection, pool_id, use))
 
     def record_jobs(self, pool_id: str, at: datetime, capacity: float, jobs: Sequence[KnownJob]) -> Known:
         """Keep what the jobs that a batch system knew at `at` will need of `capacity` accelerators. Of several in an hour the

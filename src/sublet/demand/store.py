@@ -25,9 +25,9 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql, sqlite
 
 from sublet.demand.jobs import HOUR_US, Known
-from sublet.demand.model import PATIENCE_MAX, TALLY_PARTS, Claim, Sample, Series, Tally, assemble
+from sublet.demand.model import PATIENCE_MAX, TALLY_PARTS, Claim, Sample, Series, Tally, TeamUse, assemble
 from sublet.store.paging import Listing, Page, PageRequest
-from sublet.store.tables.demand import demand_claims, demand_known, demand_samples
+from sublet.store.tables.demand import demand_claims, demand_known, demand_samples, demand_team_use
 from sublet.values.clock import from_micros, to_micros
 from sublet.values.windows import Window
 
@@ -145,6 +145,8 @@ def delete_before(connection: Connection, pool_id: str, moment: datetime) -> int
     """Drop the samples before `moment`, and what was known of jobs then; how many samples that was."""
     table, known = demand_samples, demand_known
     connection.execute(delete(known).where(known.c.pool_id == pool_id, known.c.hour < to_micros(moment) // HOUR_US))
+    by_team = demand_team_use
+    connection.execute(delete(by_team).where(by_team.c.pool_id == pool_id, by_team.c.at < moment))
     return connection.execute(delete(table).where(table.c.pool_id == pool_id, table.c.at < moment)).rowcount
 
 
@@ -168,6 +170,24 @@ def known_between(connection: Connection, pool_id: str, since: datetime, until: 
     query = select(table).where(table.c.pool_id == pool_id, table.c.hour >= first, table.c.hour <= last)
     rows = connection.execute(query.order_by(table.c.hour)).all()
     return [Known.of_steps(row.at, json.loads(row.steps)) for row in rows if since <= row.at <= until]
+
+
+def save_team_use(connection: Connection, pool_id: str, rows: Sequence[TeamUse]) -> None:
+    """What teams used of a pool; a moment that is there already is replaced."""
+    table = demand_team_use
+    for at in sorted({row.at for row in rows}):
+        connection.execute(delete(table).where(table.c.pool_id == pool_id, table.c.at == at))
+    for row in rows:
+        connection.execute(table.insert().values(pool_id=pool_id, at=row.at, team=row.team, in_use=row.in_use))
+
+
+def team_use_between(connection: Connection, pool_id: str, since: datetime, until: datetime) -> list[TeamUse]:
+    """What teams used of a pool in `[since, until)`, the oldest first."""
+    table = demand_team_use
+    query = select(table).where(table.c.pool_id == pool_id, table.c.at >= since, table.c.at < until)
+    return [
+        TeamUse(row.at, row.team, row.in_use) for row in connection.execute(query.order_by(table.c.at, table.c.team))
+    ]
 
 
 def insert_claim(connection: Connection, claim: Claim) -> None:

@@ -15,6 +15,7 @@ PATIENCE_S_MAX = 86_400
 CLAIM_S_MAX = 3660 * 24 * 3600
 SAMPLES_PER_REQUEST_MAX = 10_000
 JOBS_MAX = 20_000
+TEAMS_MAX = 200
 
 Accelerators = Annotated[Number, Interval(ge=0, le=ACCELERATORS_MAX)]
 
@@ -31,14 +32,24 @@ class NewJob:
 
 
 @body
+class NewTeamUse:
+    """What of a sample an internal team uses. `team` is the id of its organization."""
+
+    team: Annotated[str, MinLen(1), MaxLen(40), LINE]
+    in_use: Accelerators
+
+
+@body
 class NewSample:
-    """An observation of a pool. `jobs`, if known, are the running and waiting jobs in the order in which they will start."""
+    """An observation of a pool. `jobs`, if known, are the running and waiting jobs in the order in which they will start.
+    `teams`, if known, are the accelerators in use by each internal team, by the id of its organization; charge-back reads them."""
 
     time: Moment
     capacity: Accelerators
     in_use: Accelerators
     pending: Accelerators = 0.0
     jobs: Annotated[list[NewJob], MaxLen(JOBS_MAX)] | None = None
+    teams: Annotated[list[NewTeamUse], MaxLen(TEAMS_MAX)] | None = None
 
 
 @body

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, insert, literal, or_, select, update
+from sqlalchemy import Connection, Row, delete, func, insert, literal, literal_column, or_, select, update
 
 from sublet.fleet.model import Pool, PoolSpec, Unit
 from sublet.fleet.node_store import nodes_of_pools
 from sublet.store.paging import Listing, Page, PageRequest
-from sublet.store.tables.fleet import pools, units
+from sublet.store.tables.fleet import pools, unit_outages, units
 from sublet.store.types import Instant
+
+OUTAGES_KEPT = timedelta(days=800)
 
 # A large pool is read many times a second for its size, and seldom for what is in it.
 _COUNTED = select(
@@ -100,11 +102,39 @@ def set_device(connection: Connection, unit_id: str, device: str) -> None:
 def set_service(connection: Connection, unit_id: str, in_service: bool, reason: str | None, now: datetime) -> bool:
     """Take the unit out of service or return it. Returns False if there is no such unit. A unit that is already out keeps its
     time."""
+    if in_service:
+        _note_outage(connection, unit_id, now)
     out_at = None if in_service else func.coalesce(units.c.out_at, literal(now, Instant()))
     done = connection.execute(
         update(units).where(units.c.id == unit_id).values(in_service=int(in_service), out_reason=reason, out_at=out_at)
     )
     return done.rowcount == 1
+
+
+def _note_outage(connection: Connection, unit_id: str, now: datetime) -> None:
+    """Keep when the accelerator was out, if it is and time has passed."""
+    outages = unit_outages.c
+    out = select(units.c.id, units.c.out_at, units.c.pool_id, literal(now, Instant())).where(
+        units.c.id == unit_id, units.c.in_service == 0, units.c.out_at < now
+    )
+    connection.execute(insert(unit_outages).from_select(["unit_id", "out_at", "pool_id", "back_at"], out))
+    connection.execute(delete(unit_outages).where(outages.unit_id == unit_id, outages.back_at < now - OUTAGES_KEPT))
+
+
+def outages_between(
+    connection: Connection, since: datetime, until: datetime
+) -> dict[str, list[tuple[datetime, datetime]]]:
+    """When accelerators were out of service in `[since, until)`, by pool; one that is still out is so until `until`."""
+    found: dict[str, list[tuple[datetime, datetime]]] = {}
+    over = select(unit_outages).where(unit_outages.c.back_at > since, unit_outages.c.out_at < until)
+    for row in connection.execute(over):
+        found.setdefault(row.pool_id, []).append((max(row.out_at, since), min(row.back_at, until)))
+    # The literal lets both databases use the index of the few that are out.
+    out = select(units.c.pool_id, units.c.out_at).where(units.c.in_service == literal_column("0"))
+    for row in connection.execute(out):
+        if row.out_at is None or row.out_at < until:
+            found.setdefault(row.pool_id, []).append((max(row.out_at or since, since), until))
+    return found
 
 
 def _fields(spec: PoolSpec, now: datetime) -> dict[str, Any]:

@@ -9,7 +9,8 @@ from typing import Any
 
 from sqlalchemy import Connection, case, select
 
-from sublet.store.tables.leases import leases, quotes
+from sublet.leases.states import LeaseState
+from sublet.store.tables.leases import lease_transitions, leases, quotes
 
 ROWS_MAX = 100_000
 """Quotes that one answer reads at most, the newest first."""
@@ -78,6 +79,41 @@ def sold_since(connection: Connection, pool_id: str, class_name: str, since: dat
         .limit(ROWS_MAX)
     )
     return [_asked(row) for row in rows]
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Accelerators of a pool that a lease held in one state."""
+
+    pool_id: str
+    class_name: str
+    from_block: bool
+    accelerators: int
+    state: LeaseState
+    start: datetime
+    end: datetime
+
+
+def held_between(connection: Connection, since: datetime, until: datetime) -> list[Held]:
+    """What leases held in `[since, until)`, by state, from the record of their changes; a lease that has moved counts on the pool
+    where it is."""
+    there = leases.c.created_at < until, leases.c.ended_at.is_(None) | (leases.c.ended_at > since)
+    changed: dict[str, list[tuple[datetime, LeaseState]]] = {}
+    steps = select(lease_transitions.c.subject_id, lease_transitions.c.to_state, lease_transitions.c.at)
+    steps = steps.join(leases, leases.c.id == lease_transitions.c.subject_id).where(
+        *there, lease_transitions.c.at < until
+    )
+    for row in connection.execute(steps.order_by(lease_transitions.c.subject_id, lease_transitions.c.number)):
+        changed.setdefault(row.subject_id, []).append((row.at, LeaseState(row.to_state)))
+    found = []
+    for row in connection.execute(select(leases).where(*there).order_by(leases.c.id)):
+        path = changed.get(row.id, [])
+        for place, (at, state) in enumerate(path):
+            start, end = max(at, since), min(path[place + 1][0] if place + 1 < len(path) else until, until)
+            if start < end and (state.served or state in (LeaseState.PREPARING, LeaseState.ENDING)):
+                count = row.accelerators
+                found.append(Held(row.pool_id, row.class_name, row.block_id is not None, count, state, start, end))
+    return found
 
 
 def _asked(row: Any) -> Asked:

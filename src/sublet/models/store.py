@@ -104,6 +104,12 @@ def replicas_ready_before(connection: Connection, moment: datetime) -> list[Repl
     return [_replica(row) for row in connection.execute(select(replicas).where(replicas.c.ready_at < moment))]
 
 
+def replicas_between(connection: Connection, since: datetime, until: datetime) -> list[Replica]:
+    """Replicas that were there in `[since, until)`, at least in part, by id."""
+    there = replicas.c.created_at < until, replicas.c.stopped_at.is_(None) | (replicas.c.stopped_at > since)
+    return [_replica(row) for row in connection.execute(select(replicas).where(*there).order_by(replicas.c.id))]
+
+
 def replica_by_id(connection: Connection, replica_id: str) -> Replica | None:
     row = connection.execute(select(replicas).where(replicas.c.id == replica_id)).first()
     return _replica(row) if row else None

@@ -6,6 +6,7 @@ from sublet.accounts.auditing import AuditLog
 from sublet.console.account import account_screen
 from sublet.console.auditing import audit_screen
 from sublet.console.budgets import budgets_page
+from sublet.console.charging import Charging
 from sublet.console.doors import Doors
 from sublet.console.maintaining import Maintaining
 from sublet.console.overview import overview_page
@@ -49,6 +50,7 @@ def console_pages(system: Sublet, overviews: Overviews) -> tuple[Page | Screen, 
         *Selling(system.blocks, lambda: pools_for_sale(system)).screens(),
         *Maintaining(system.maintenance, system.capacity.stated_maintenance, lambda: pool_sizes(system)).screens(),
         *worth.screens(),
+        Charging(system.allocation.chargeback, system.clock.now).screen(),
         *UsagePages(system.ledger, system.accounts).screens(),
         owing_screen(system.ledger),
         *Running(system.accounts, system.people).screens(),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 
@@ -17,6 +17,7 @@ from sublet.accounts.people.letters import send_letters
 from sublet.accounts.people.service import People
 from sublet.accounts.people.sessions import Sessions
 from sublet.accounts.service import Accounts
+from sublet.allocation.chargeback.service import Chargeback
 from sublet.allocation.service import Allocation
 from sublet.config.settings import Settings
 from sublet.demand.service import Demand
@@ -69,6 +70,7 @@ from sublet.wiring.capacity import Capacity
 from sublet.wiring.lease_money import LEASE_SOURCE, LeaseMoney, pool_of
 from sublet.wiring.owned import pool_specs, served_elsewhere
 from sublet.wiring.requests import take_usage
+from sublet.wiring.yield_books import chargeback_ports, check_teams
 from sublet.wiring.yield_facts import allocation_ports, list_price
 
 PENDING_MAX = 2_000
@@ -102,6 +104,12 @@ class Sublet:
         self.allocation = Allocation(
             self.store,
             allocation_ports(settings, self.store, self.capacity, self.models, self.ledger),
+            Chargeback(
+                self.store,
+                chargeback_ports(settings, self.store, self.capacity, self.ledger, self.accounts),
+                settings.allocation.chargeback_basis,
+                settings.allocation.solver_s,
+            ),
             settings.allocation.solver_s,
         )
         self.surplus = self.capacity.surplus
@@ -332,6 +340,11 @@ class Sublet:
             )
         # The meter counts milliseconds; a quote is in whole nano-units per hour, rounded up.
         return math.ceil(unit * 1000 * 3600), currency
+
+    def check_teams(self, teams: Collection[str]) -> None:
+        """Raises InvalidInputError for an id that no internal team has."""
+        with self.store.read() as connection:
+            check_teams(connection, teams)
 
     def _quota(self, pool_id: str, class_name: str, window: Window, connection: Connection) -> int | None:
         """What yield leaves a class on a pool that it acts on."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -61,8 +62,13 @@ class Book:
     def of(self, use: Use) -> int:
         return sum(count for (state, _, _), count in self.seconds.items() if state is use)
 
-    def team(self, use: Use, team: str) -> int:
-        return sum(count for (state, name, _), count in self.seconds.items() if (state, name) == (use, team))
+    def team(self, use: Use, team: str, product: str | None = None) -> int:
+        """Accelerator-seconds of a team, of one product only where it is given."""
+        return sum(
+            count
+            for (state, name, found), count in self.seconds.items()
+            if (state, name) == (use, team) and product in (None, found)
+        )
 
     @property
     def teams(self) -> list[str]:
@@ -79,29 +85,38 @@ class Book:
             self.seconds[key] = self.seconds.get(key, 0) + count
 
 
-def book(capacity: Sequence[Capacity], spans: Sequence[Span]) -> Book:
+def book(capacity: Sequence[Capacity], spans: Sequence[Span], on_sale: Sequence[Capacity] | None = None) -> Book:
     """Account for every second of `capacity`. Where spans state more accelerators than there are, the first states of `Use` keep
-    theirs, and within a state spans that began earlier; what no span states is unsold. Raises UnusableStateError for capacity that
-    overlaps or a span that ends before it begins."""
-    _check(capacity, spans)
+    theirs, and within a state spans that began earlier. What no span states is unsold as far as it was `on_sale` (None: all of it)
+    and withheld beyond that. Raises UnusableStateError for capacity that overlaps or a span that ends before it begins."""
+    _check([*capacity], spans)
+    _check([*(on_sale or ())], ())
     found = Book()
     rank = {use: number for number, use in enumerate(Use)}
-    everything: list[Capacity | Span] = [*capacity, *spans]
+    everything: list[Capacity | Span] = [*capacity, *spans, *(on_sale or ())]
     moments = sorted({moment for item in everything for moment in (item.start_s, item.end_s)})
     ordered = sorted(spans, key=lambda item: (rank[item.use], item.start_s, item.team, item.product))
-    for start, end in pairwise(moments):
-        there = sum(item.accelerators for item in capacity if item.start_s <= start and item.end_s >= end)
-        left = there
-        for span in ordered:
-            if span.start_s <= start and span.end_s >= end:
-                taken = min(span.accelerators, left)
-                left -= taken
-                found.excess_s += (span.accelerators - taken) * (end - start)
-                _count(found, (span.use, span.team, span.product), taken * (end - start))
-        _count(found, (Use.UNSOLD, "", ""), left * (end - start))
+    held: list[list[Span]] = [[] for _ in moments]
+    for span in ordered:
+        for place in range(bisect_left(moments, span.start_s), bisect_left(moments, span.end_s)):
+            held[place].append(span)
+    for (start, end), spans_here in zip(pairwise(moments), held, strict=False):
+        there = left = _at(capacity, start, end)
+        for span in spans_here:
+            taken = min(span.accelerators, left)
+            left -= taken
+            found.excess_s += (span.accelerators - taken) * (end - start)
+            _count(found, (span.use, span.team, span.product), taken * (end - start))
+        offered = left if on_sale is None else min(left, _at(on_sale, start, end))
+        _count(found, (Use.UNSOLD, "", ""), offered * (end - start))
+        _count(found, (Use.WITHHELD, "", ""), (left - offered) * (end - start))
         found.capacity_s += there * (end - start)
     found.check()
     return found
+
+
+def _at(steps: Sequence[Capacity], start: int, end: int) -> int:
+    return sum(item.accelerators for item in steps if item.start_s <= start and item.end_s >= end)
 
 
 def _count(found: Book, key: tuple[Use, str, str], seconds: int) -> None:

@@ -55,6 +55,12 @@ def window_page(
     return WINDOWS.read(connection, query, wanted).map(_window)
 
 
+def between(connection: Connection, since: datetime, until: datetime) -> list[Maintenance]:
+    """Windows that overlap `[since, until)`; one that was canceled in its course counts until then."""
+    query = select(windows).where(windows.c.start_at < until, windows.c.end_at > since)
+    return [_window(row) for row in connection.execute(query.order_by(windows.c.start_at, windows.c.id))]
+
+
 def standing(connection: Connection, pool_id: str | None, now: datetime) -> list[Maintenance]:
     """Windows that are neither canceled nor over, of one pool or of all, the earliest first."""
     query = select(windows).where(windows.c.canceled_at.is_(None), windows.c.end_at > now)

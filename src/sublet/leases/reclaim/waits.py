@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, insert, select, update
+from sqlalchemy import Connection, Row, delete, func, insert, select, update
 
 from sublet.store.paging import Listing, Page, PageRequest
 from sublet.store.tables.leases import owner_wait_days, owner_waits
@@ -64,6 +64,14 @@ def waited_s(connection: Connection, pool_id: str, now: datetime) -> dict[str, f
     """Seconds waited on the pool on the day of `now`, by team, as last stored."""
     query = select(_days.team, _days.waited_us).where(_days.pool_id == pool_id, _days.day == day_of(now))
     return {row.team: row.waited_us / 1e6 for row in connection.execute(query)}
+
+
+def waited_between(connection: Connection, since: datetime, until: datetime) -> dict[tuple[str, str], int]:
+    """Accelerator-seconds waited on the days of `[since, until)`, by pool and team, in whole seconds."""
+    total = func.sum(_days.accelerator_us).label("total")
+    query = select(_days.pool_id, _days.team, total).where(_days.day >= day_of(since), _days.day < day_of(until))
+    rows = connection.execute(query.group_by(_days.pool_id, _days.team))
+    return {(row.pool_id, row.team): round(int(row.total) / 1e6) for row in rows}
 
 
 def day_page(connection: Connection, pool_id: str | None, wanted: PageRequest) -> Page[DayOfWaiting]:

@@ -50,3 +50,28 @@ allocation_limits = Table(
     Column("room", Integer, nullable=False),
     Column("quotas", Json, nullable=False),
 )
+
+# What was still on sale of a pool at each round: between what was used and what was kept off sale. Read when its hour is over.
+allocation_on_sale = Table(
+    "allocation_on_sale",
+    metadata,
+    Column("pool_id", String(40), primary_key=True),
+    Column("at", Instant, primary_key=True),
+    Column("accelerators", Integer, nullable=False),
+)
+
+# The book of one hour of a pool: every accelerator-second by state, team and product, and what an accelerator-hour was worth.
+# `displaced_nano` is what the owner's whole use of that hour would have earned otherwise; null where nobody can say.
+allocation_books = Table(
+    "allocation_books",
+    metadata,
+    Column("hour", Instant, primary_key=True),
+    Column("pool_id", String(40), primary_key=True),
+    Column("currency", String(3), nullable=False),
+    Column("capacity_s", BigInteger, nullable=False),
+    Column("excess_s", BigInteger, nullable=False),
+    Column("states", Json, nullable=False),
+    Column("cost_nano", BigInteger, nullable=False),
+    Column("market_nano", BigInteger, nullable=False),
+    Column("displaced_nano", BigInteger, nullable=True),
+)

@@ -15,6 +15,16 @@ demand_samples = Table(
     Column("pending", Float(53), nullable=False),
 )
 
+# How much of a sample each internal team used, where the source of the sample knows it.
+demand_team_use = Table(
+    "demand_team_use",
+    metadata,
+    Column("pool_id", String(40), primary_key=True),
+    Column("at", Instant, primary_key=True),
+    Column("team", String(40), primary_key=True),
+    Column("in_use", Float(53), nullable=False),
+)
+
 # What the jobs of a pool will need, as it was told last in each hour: `steps` is a list of [hours from then, accelerators].
 demand_known = Table(
     "demand_known",

@@ -44,6 +44,17 @@ units = Table(
     ),
 )
 
+# When an accelerator was out of service and came back; one that is out now is in `units`.
+unit_outages = Table(
+    "unit_outages",
+    metadata,
+    Column("unit_id", String(40), primary_key=True),
+    Column("out_at", Instant, primary_key=True),
+    Column("pool_id", String(40), nullable=False),
+    Column("back_at", Instant, nullable=False),
+    Index("ix_unit_outages_pool_id", "pool_id", "back_at"),
+)
+
 # A machine with a data directory. `seen_at` is the last heartbeat of its control plane, empty before the first.
 nodes = Table(
     "nodes",
