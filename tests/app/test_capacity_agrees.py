@@ -17,7 +17,7 @@ from hypothesis import Phase
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
-from sqlalchemy import create_engine, text, update
+from sqlalchemy import Connection, create_engine, text, update
 from sqlalchemy.engine import make_url
 
 from sublet.config.settings import Settings
@@ -28,6 +28,7 @@ from sublet.leases.backends.simulated import SimulatedBackend
 from sublet.leases.blocks.service import BlockChangeRequest, BlockSoldError, NewBlockRequest
 from sublet.leases.blocks.shape import BlockConflictError
 from sublet.leases.model import FirmLeaseError, NoCapacityError, WrongStateError
+from sublet.leases.quotes import calendar
 from sublet.leases.quotes.admission import QuoteRequest
 from sublet.leases.quotes.alternatives import Alternatives
 from sublet.leases.reclaim.orders import ReclaimOrder
@@ -282,6 +283,7 @@ class History(RuleBasedStateMachine):
                 found = self.system.surplus.sellable(self.pool_id, name, window)
                 self.is_whole(found, ladder.capacity)
                 if ahead_s == 0 and long_s == 3600:
+                    self.is_kept_as_it_is_read(found, window)
                     [alone] = [x.count for x in ladder.alone if (x.class_name, x.window_s) == (name, 3600)]
                     assert alone == found.count
                 self.can_be_quoted(found, window, ahead_s)
@@ -313,6 +315,24 @@ class History(RuleBasedStateMachine):
         parts = [(item.reason_code, item.count) for item in found.withheld]
         assert found.count + sum(count for _, count in parts) == capacity == self.pool.capacity(self.clock.now())
         assert len(dict(parts)) == len(parts) and all(count > 0 and code in REASONS for code, count in parts)
+
+    def is_kept_as_it_is_read(self, found: Sellable, window: Window) -> None:
+        """What a write knows from earlier ones is what a reader finds in the database."""
+        store, now = self.system.store, self.clock.now()
+
+        def known(connection: Connection) -> tuple[Any, ...]:
+            return (
+                calendar.free_ids(connection, self.pool_id, window, now, SIZE),
+                calendar.free_count(connection, self.pool_id, window, now),
+                sorted(calendar.book_rows(connection, self.pool_id, now), key=str),
+                self.system.capacity.facts(self.pool_id, connection),
+                self.system.surplus.sellable(self.pool_id, found.class_name, window, connection=connection),
+            )
+
+        with store.read() as connection:
+            read = known(connection)
+        assert store.write(known) == read
+        assert read[-1] == found
 
     def can_be_quoted(self, found: Sellable, window: Window, ahead_s: int) -> None:
         start = window.start if ahead_s else None

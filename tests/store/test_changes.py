@@ -9,6 +9,7 @@ from sqlalchemy import Connection, text
 from tests.store.notes import note, with_notes
 
 from sublet.store import Store
+from sublet.store.changes import kept
 from sublet.values.clock import SimulatedClock
 from sublet.values.errors import ConflictError
 
@@ -82,3 +83,71 @@ def test_a_reader_can_not_tell(notes: Store) -> None:
 
 def test_on_postgresql_nobody_can_tell(postgres_store: Store) -> None:
     assert state(postgres_store) is None
+
+
+def words(store: Store, asked: list[str]) -> tuple[str, ...]:
+    """What stands in `notes`, kept from write to write; `asked` gets an entry each time that it is read."""
+
+    def write(connection: Connection) -> tuple[str, ...]:
+        def read() -> tuple[str, ...]:
+            asked.append("read")
+            return tuple(connection.execute(text("SELECT word FROM notes ORDER BY id")).scalars())
+
+        return kept(connection, ("notes",), "words", read)
+
+    return store.write(write)
+
+
+def test_an_answer_is_kept_until_its_table_changes(notes: Store, clock: SimulatedClock) -> None:
+    asked: list[str] = []
+    notes.write(note(1))
+    assert words(notes, asked) == words(notes, asked) != ()
+    assert asked == ["read"]
+    notes.write(lambda connection: connection.execute(text("UPDATE notes SET word = 'y'")) and None)
+    assert words(notes, asked) == ("y",)
+    other = Store(notes.url.render_as_string(hide_password=False), clock)
+    other.write(lambda connection: connection.execute(text("UPDATE notes SET word = 'z'")) and None)
+    other.close()
+    assert words(notes, asked) == ("z",)
+    notes.write(lambda connection: connection.execute(text("CREATE TABLE sheets (id INTEGER)")) and None)
+    assert words(notes, asked) == ("z",)
+    assert len(asked) == 4
+
+
+def test_what_was_read_in_a_write_that_fails_is_not_kept(notes: Store) -> None:
+    asked: list[str] = []
+
+    def half(connection: Connection) -> None:
+        note(1)(connection)
+        count = text("SELECT count(*) FROM notes")
+        assert kept(connection, ("notes",), "count", lambda: connection.execute(count).scalar()) == 1
+        raise ConflictError("changed its mind")
+
+    def counted(connection: Connection) -> int | None:
+        count = text("SELECT count(*) FROM notes")
+        return kept(connection, ("notes",), "count", lambda: connection.execute(count).scalar())
+
+    assert words(notes, asked) == ()
+    with pytest.raises(ConflictError):
+        notes.write(half)
+    assert notes.write(counted) == 0
+
+    def refused(connection: Connection) -> None:
+        raise ConflictError("changed nothing")
+
+    assert words(notes, asked) == ()
+    read = len(asked)
+    with pytest.raises(ConflictError):
+        notes.write(refused)
+    assert words(notes, asked) == ()
+    assert len(asked) == read
+
+
+def test_readers_and_postgresql_read_for_themselves(notes: Store, postgres_store: Store) -> None:
+    asked: list[str] = []
+    with notes.read() as connection:
+        for _ in range(2):
+            kept(connection, ("notes",), "asked", lambda: asked.append("read"))
+    for _ in range(2):
+        postgres_store.write(lambda connection: kept(connection, ("notes",), "asked", lambda: asked.append("read")))
+    assert len(asked) == 4

@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, func, insert, select, update
 
 from sublet.accounts.model import ApiKey, LiveKey, Organization
+from sublet.store.changes import kept
 from sublet.store.paging import Listing, Page, PageRequest
 from sublet.store.tables.accounts import api_keys, organizations, playground_keys
 
@@ -34,9 +35,13 @@ def insert_organization(connection: Connection, organization: Organization) -> N
 
 def organization_by(connection: Connection, *, id: str | None = None, name: str | None = None) -> Organization | None:
     """The organization with that id, or with that name."""
-    condition = organizations.c.id == id if id is not None else organizations.c.name == name
-    row = connection.execute(select(organizations).where(condition)).first()
-    return _organization(row) if row else None
+
+    def read() -> Organization | None:
+        condition = organizations.c.id == id if id is not None else organizations.c.name == name
+        row = connection.execute(select(organizations).where(condition)).first()
+        return _organization(row) if row else None
+
+    return kept(connection, ("organizations",), ("organization", id, name), read)
 
 
 def set_status(connection: Connection, organization_id: str, status: str) -> None:

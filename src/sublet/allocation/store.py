@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, delete, func, insert, select
+from sqlalchemy import Connection, Row, delete, func, insert, select
 
 from sublet.allocation.model import PoolLimits
 from sublet.allocation.ports import AskedHour
+from sublet.store.changes import kept
 from sublet.store.tables.allocation import allocation_asked as asked
 from sublet.store.tables.allocation import allocation_hours as hours
 from sublet.store.tables.allocation import allocation_limits as limits
@@ -41,8 +42,12 @@ def replace_limits(connection: Connection, rows: Sequence[PoolLimits]) -> None:
 
 def limits_of(connection: Connection, pool_id: str, since: datetime) -> PoolLimits | None:
     """The limits of a pool, if they are not older than `since`."""
-    row = connection.execute(select(limits).where(limits.c.pool_id == pool_id, limits.c.at >= since)).first()
-    return PoolLimits(row.pool_id, row.at, row.room, list(row.quotas)) if row is not None else None
+
+    def read() -> Row[Any] | None:
+        return connection.execute(select(limits).where(limits.c.pool_id == pool_id)).first()
+
+    row = kept(connection, ("allocation_limits",), ("allocation limits", pool_id), read)
+    return PoolLimits(row.pool_id, row.at, row.room, list(row.quotas)) if row is not None and row.at >= since else None
 
 
 def rooms(connection: Connection, since: datetime) -> dict[str, int]:

@@ -11,6 +11,7 @@ from sqlalchemy import Connection, Row, delete, func, insert, literal, literal_c
 
 from sublet.fleet.model import Pool, PoolSpec, Unit
 from sublet.fleet.node_store import nodes_of_pools
+from sublet.store.changes import kept
 from sublet.store.paging import Listing, Page, PageRequest
 from sublet.store.tables.fleet import pools, unit_outages, units
 from sublet.store.types import Instant
@@ -28,13 +29,19 @@ _COUNTED = select(
 )
 
 
+_POOL_TABLES = ("pools", "units", "pool_nodes")
+
 POOLS = Listing("pools", (pools.c.name,))
 UNITS = Listing("units", (units.c.position,))
 
 
 def all_pools(connection: Connection) -> list[Pool]:
+    return list(kept(connection, _POOL_TABLES, "fleet.all_pools", lambda: _all_pools(connection)))
+
+
+def _all_pools(connection: Connection) -> tuple[Pool, ...]:
     stated_by = nodes_of_pools(connection)
-    return [_pool(row, stated_by) for row in connection.execute(_COUNTED.order_by(pools.c.name))]
+    return tuple(_pool(row, stated_by) for row in connection.execute(_COUNTED.order_by(pools.c.name)))
 
 
 def pool_page(connection: Connection, wanted: PageRequest) -> Page[Pool]:
@@ -45,6 +52,10 @@ def pool_page(connection: Connection, wanted: PageRequest) -> Page[Pool]:
 
 def pool_named(connection: Connection, id_or_name: str) -> Pool | None:
     """The pool with that id, or else with that name."""
+    return kept(connection, _POOL_TABLES, ("fleet.pool", id_or_name), lambda: _pool_named(connection, id_or_name))
+
+
+def _pool_named(connection: Connection, id_or_name: str) -> Pool | None:
     wanted = _COUNTED.where(or_(pools.c.id == id_or_name, pools.c.name == id_or_name))
     row = min(connection.execute(wanted), key=lambda found: found.id != id_or_name, default=None)
     return _pool(row, nodes_of_pools(connection)) if row is not None else None

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, Row
 
 from sublet.fleet.reach import Everything, Reach
 from sublet.leases import store as sql
+from sublet.leases import unit_store as unit_sql
 from sublet.leases.backends.base import Backend, Observation
 from sublet.leases.backends.engine import Traits
 from sublet.leases.backends.guard import GuardedBackend, guarded, observe_each
@@ -242,13 +243,14 @@ class Leases:
         """Accelerators that are out of sale until they are proved clean."""
         with self._store.read() as connection:
             return [
-                Quarantined(row.unit_id, row.pool_id, row.lease_id, row.reason) for row in sql.quarantined(connection)
+                Quarantined(row.unit_id, row.pool_id, row.lease_id, row.reason)
+                for row in unit_sql.quarantined(connection)
             ]
 
     def quarantine_page(self, wanted: PageRequest) -> Page[Quarantined]:
         """A page of them, by id."""
         with self._store.read() as connection:
-            found = sql.quarantine_page(connection, wanted)
+            found = unit_sql.quarantine_page(connection, wanted)
         return found.map(lambda row: Quarantined(row.unit_id, row.pool_id, row.lease_id, row.reason))
 
     def release_unit(self, unit_id: str, actor: str, reason: str) -> None:
@@ -363,7 +365,7 @@ class Leases:
                 silent=silent,
                 quarantined=[
                     Quarantined(row.unit_id, row.pool_id, row.lease_id, row.reason)
-                    for row in sql.quarantined(connection)
+                    for row in unit_sql.quarantined(connection)
                     if row.pool_id in mine
                 ],
                 reclaims=due.plans,

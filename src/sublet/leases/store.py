@@ -2,33 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, delete, func, insert, literal_column, select, update
+from sqlalchemy import ColumnElement, Connection, Row, bindparam, delete, func, insert, literal_column, select, update
 
 from sublet.fleet.inventory import pools, units
 from sublet.leases.model import TERMINAL, Lease, LeaseState, Quote, Transition, UnitState, credit_id
 from sublet.leases.plan.failures import FailedUnit
-from sublet.leases.quotes.holds import Hold
+from sublet.leases.quotes.holds import ROLLING_S, Hold
 from sublet.leases.rows import lease_of, quote_of
+from sublet.store.changes import kept
 from sublet.store.paging import Listing, Page, PageRequest
 from sublet.store.tables.leases import fences, lease_transitions, leases, quotes, unit_states
 
 LEASES = Listing("leases", (leases.c.created_at, leases.c.id), descending=True)
 QUOTES = Listing("quotes", (quotes.c.created_at, quotes.c.id), descending=True)
-QUARANTINE = Listing("quarantine", (unit_states.c.unit_id,))
 
 _TAKEN = select(leases.c.quote_id).where(leases.c.quote_id == quotes.c.id).exists()
 _IDS_MAX = 500
+# Built once: to build a statement costs more than to execute it.
+_QUOTE = select(quotes).where(quotes.c.id == bindparam("quote"), quotes.c.organization_id == bindparam("organization"))
+_REQUEST = select(quotes.c.request).where(quotes.c.id == bindparam("quote"))
+_LEASE_OF_QUOTE = select(leases).where(leases.c.quote_id == bindparam("quote"))
+_UNTAKEN = select(
+    quotes.c.pool_id,
+    quotes.c.accelerators,
+    quotes.c.created_at,
+    quotes.c.held_until,
+    quotes.c.expires_at,
+    quotes.c.is_offer,
+).where(quotes.c.organization_id == bindparam("organization"), quotes.c.expires_at > bindparam("since"), ~_TAKEN)
+_LAST_NUMBER = select(func.coalesce(func.max(lease_transitions.c.number), 0)).where(
+    lease_transitions.c.subject_id == bindparam("subject")
+)
+_INSERT_QUOTE, _INSERT_LEASE, _INSERT_TRANSITION = insert(quotes), insert(leases), insert(lease_transitions)
 _LIVE = [state.value for state in LeaseState if state not in TERMINAL]
 
 
 def pool_named(connection: Connection, id_or_name: str) -> Row[Any] | None:
     """A row with id, name, generation, backend, currency, online_at and offline_at."""
-    return connection.execute(select(pools).where((pools.c.id == id_or_name) | (pools.c.name == id_or_name))).first()
+
+    def read() -> Row[Any] | None:
+        return connection.execute(
+            select(pools).where((pools.c.id == id_or_name) | (pools.c.name == id_or_name))
+        ).first()
+
+    return kept(connection, ("pools",), ("leases.pool", id_or_name), read)
 
 
 def pools_of(connection: Connection, generation: str | None = None) -> list[Row[Any]]:
@@ -40,10 +62,12 @@ def pools_of(connection: Connection, generation: str | None = None) -> list[Row[
 
 def capacity(connection: Connection, pool_id: str) -> int:
     """Accelerators of the pool that work."""
-    found = connection.execute(
-        select(func.count()).select_from(units).where(units.c.pool_id == pool_id, units.c.in_service == 1)
-    )
-    return int(found.scalar_one())
+
+    def read() -> int:
+        query = select(func.count()).select_from(units).where(units.c.pool_id == pool_id, units.c.in_service == 1)
+        return int(connection.execute(query).scalar_one())
+
+    return kept(connection, ("units",), ("leases.capacity", pool_id), read)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,49 +103,46 @@ def failed_units(connection: Connection, unit_ids: Sequence[str] | None = None) 
 def insert_quote(
     connection: Connection, quote: Quote, key: str | None, request: dict[str, Any], *, is_offer: bool = False
 ) -> None:
-    connection.execute(
-        insert(quotes).values(
-            id=quote.id,
-            organization_id=quote.organization_id,
-            pool_id=quote.pool_id,
-            class_name=quote.class_name,
-            notice_s=quote.notice_s,
-            credit_ratio=str(quote.credit_ratio),
-            free_s=quote.free_s,
-            accelerators=quote.accelerators,
-            start_at=quote.window.start,
-            end_at=quote.window.end,
-            price_nano=quote.price_nano,
-            currency=quote.currency,
-            created_at=quote.created_at,
-            expires_at=quote.expires_at,
-            held_until=quote.held_until or quote.created_at,
-            on_failure=quote.on_failure.value,
-            on_reclaim=quote.on_reclaim.value,
-            block_id=quote.block_id,
-            network=list(quote.network) or None,
-            service_s=quote.service_s,
-            likely=quote.likely,
-            volumes=[list(item) for item in quote.volumes] or None,
-            image=list(quote.image) if quote.image else None,
-            give_back=quote.give_back.kept(),
-            is_offer=int(is_offer),
-            idempotency_key=key,
-            request=request,
-        )
-    )
+    values = {
+        "id": quote.id,
+        "organization_id": quote.organization_id,
+        "pool_id": quote.pool_id,
+        "class_name": quote.class_name,
+        "notice_s": quote.notice_s,
+        "credit_ratio": str(quote.credit_ratio),
+        "free_s": quote.free_s,
+        "accelerators": quote.accelerators,
+        "start_at": quote.window.start,
+        "end_at": quote.window.end,
+        "price_nano": quote.price_nano,
+        "currency": quote.currency,
+        "created_at": quote.created_at,
+        "expires_at": quote.expires_at,
+        "held_until": quote.held_until or quote.created_at,
+        "on_failure": quote.on_failure.value,
+        "on_reclaim": quote.on_reclaim.value,
+        "block_id": quote.block_id,
+        "network": list(quote.network) or None,
+        "service_s": quote.service_s,
+        "likely": quote.likely,
+        "volumes": [list(item) for item in quote.volumes] or None,
+        "image": list(quote.image) if quote.image else None,
+        "give_back": quote.give_back.kept(),
+        "is_offer": int(is_offer),
+        "idempotency_key": key,
+        "request": request,
+    }
+    connection.execute(_INSERT_QUOTE, values)
 
 
 def project_of_quote(connection: Connection, quote_id: str) -> str:
     """The project of the key that asked for it; empty for none."""
-    request = connection.execute(select(quotes.c.request).where(quotes.c.id == quote_id)).scalar()
+    request = connection.execute(_REQUEST, {"quote": quote_id}).scalar()
     return str((request or {}).get("project", ""))
 
 
 def quote(connection: Connection, quote_id: str, organization_id: str) -> Quote | None:
-    row = connection.execute(
-        select(quotes).where(quotes.c.id == quote_id, quotes.c.organization_id == organization_id)
-    ).first()
+    row = connection.execute(_QUOTE, {"quote": quote_id, "organization": organization_id}).first()
     return quote_of(row) if row else None
 
 
@@ -144,9 +165,19 @@ def close_offers(connection: Connection, organization_id: str, now: datetime) ->
 
 def count_open_quotes(connection: Connection, organization_id: str, now: datetime) -> int:
     """How many quotes of the organization can still be accepted, without the offers of its latest refusal."""
-    query = select(func.count()).select_from(quotes)
-    query = query.where(quotes.c.organization_id == organization_id, quotes.c.expires_at > now, ~_TAKEN)
-    return int(connection.execute(query.where(quotes.c.is_offer == 0)).scalar_one())
+    untaken = _untaken(connection, organization_id, now)
+    return sum(1 for row in untaken if row.expires_at > now and not row.is_offer)
+
+
+def _untaken(connection: Connection, organization_id: str, now: datetime) -> Sequence[Row[Any]]:
+    """What quotes of the organization that became no lease held in the last hour, or hold now: read once for each quote."""
+    wanted = now - timedelta(seconds=ROLLING_S)
+
+    def read() -> tuple[datetime, Sequence[Row[Any]]]:
+        return wanted, list(connection.execute(_UNTAKEN, {"organization": organization_id, "since": wanted}))
+
+    since, rows = kept(connection, ("quotes", "leases"), ("untaken", organization_id), read)
+    return rows if since <= wanted else read()[1]
 
 
 def open_quotes(connection: Connection, organization_id: str, now: datetime) -> list[Quote]:
@@ -171,17 +202,12 @@ def _open(organization_id: str, now: datetime) -> tuple[ColumnElement[bool], ...
 
 def idle_holds(connection: Connection, organization_id: str, pool_id: str, since: datetime) -> list[Hold]:
     """What quotes of the organization that became no lease held of the pool since then, or hold now."""
-    held_until = func.coalesce(quotes.c.held_until, quotes.c.expires_at)
-    found = connection.execute(
-        select(quotes.c.accelerators, quotes.c.created_at, quotes.c.held_until, quotes.c.expires_at).where(
-            quotes.c.organization_id == organization_id,
-            quotes.c.pool_id == pool_id,
-            quotes.c.expires_at > since,
-            held_until > quotes.c.created_at,
-            ~_TAKEN,
-        )
-    )
-    return [Hold(row.accelerators, row.created_at, row.held_until or row.expires_at) for row in found]
+    found = []
+    for row in _untaken(connection, organization_id, since + timedelta(seconds=ROLLING_S)):
+        until = row.expires_at if row.held_until is None else row.held_until
+        if row.pool_id == pool_id and row.expires_at > since and until > row.created_at:
+            found.append(Hold(row.accelerators, row.created_at, until))
+    return found
 
 
 def close_quote(connection: Connection, quote: Quote, now: datetime) -> None:
@@ -214,41 +240,40 @@ def any_stale(connection: Connection, now: datetime) -> bool:
 
 
 def insert_lease(connection: Connection, lease: Lease, key: str | None) -> None:
-    connection.execute(
-        insert(leases).values(
-            id=lease.id,
-            organization_id=lease.organization_id,
-            pool_id=lease.pool_id,
-            quote_id=lease.quote_id,
-            class_name=lease.class_name,
-            notice_s=lease.notice_s,
-            credit_ratio=str(lease.credit_ratio),
-            free_s=lease.free_s,
-            accelerators=lease.accelerators,
-            unit_ids=list(lease.unit_ids),
-            devices=list(lease.devices),
-            start_at=lease.window.start,
-            end_at=lease.window.end,
-            price_nano=lease.price_nano,
-            currency=lease.currency,
-            state=lease.state.value,
-            ssh_public_keys=list(lease.ssh_public_keys),
-            created_at=lease.created_at,
-            credit_nano=0,
-            metered_s=0,
-            on_failure=lease.on_failure.value,
-            on_reclaim=lease.on_reclaim.value,
-            block_id=lease.block_id,
-            network=list(lease.network) or None,
-            service_s=lease.service_s,
-            turned_at=lease.turned_at,
-            volumes=[list(item) for item in lease.volumes] or None,
-            image=list(lease.image) if lease.image else None,
-            image_id=lease.image[0] if lease.image else None,
-            give_back=lease.give_back.kept(),
-            idempotency_key=key,
-        )
-    )
+    values = {
+        "id": lease.id,
+        "organization_id": lease.organization_id,
+        "pool_id": lease.pool_id,
+        "quote_id": lease.quote_id,
+        "class_name": lease.class_name,
+        "notice_s": lease.notice_s,
+        "credit_ratio": str(lease.credit_ratio),
+        "free_s": lease.free_s,
+        "accelerators": lease.accelerators,
+        "unit_ids": list(lease.unit_ids),
+        "devices": list(lease.devices),
+        "start_at": lease.window.start,
+        "end_at": lease.window.end,
+        "price_nano": lease.price_nano,
+        "currency": lease.currency,
+        "state": lease.state.value,
+        "ssh_public_keys": list(lease.ssh_public_keys),
+        "created_at": lease.created_at,
+        "credit_nano": 0,
+        "metered_s": 0,
+        "on_failure": lease.on_failure.value,
+        "on_reclaim": lease.on_reclaim.value,
+        "block_id": lease.block_id,
+        "network": list(lease.network) or None,
+        "service_s": lease.service_s,
+        "turned_at": lease.turned_at,
+        "volumes": [list(item) for item in lease.volumes] or None,
+        "image": list(lease.image) if lease.image else None,
+        "image_id": lease.image[0] if lease.image else None,
+        "give_back": lease.give_back.kept(),
+        "idempotency_key": key,
+    }
+    connection.execute(_INSERT_LEASE, values)
 
 
 def lease(connection: Connection, lease_id: str, organization_id: str | None = None) -> Lease | None:
@@ -268,7 +293,7 @@ def leases_named(connection: Connection, lease_ids: Sequence[str]) -> dict[str, 
 
 
 def lease_of_quote(connection: Connection, quote_id: str) -> Lease | None:
-    row = connection.execute(select(leases).where(leases.c.quote_id == quote_id)).first()
+    row = connection.execute(_LEASE_OF_QUOTE, {"quote": quote_id}).first()
     return lease_of(row) if row else None
 
 
@@ -391,20 +416,29 @@ def record(
     connection: Connection, subject_id: str, before: str | None, after: str, at: datetime, actor: str, reason: str
 ) -> None:
     """Append a change of state to the subject's record."""
-    last = select(func.coalesce(func.max(lease_transitions.c.number), 0)).where(
-        lease_transitions.c.subject_id == subject_id
-    )
-    connection.execute(
-        insert(lease_transitions).values(
-            subject_id=subject_id,
-            number=connection.execute(last).scalar_one() + 1,
-            from_state=before,
-            to_state=after,
-            at=at,
-            actor=actor[:80],
-            reason=reason[:500],
-        )
-    )
+    number = connection.execute(_LAST_NUMBER, {"subject": subject_id}).scalar_one() + 1
+    connection.execute(_INSERT_TRANSITION, _transition(subject_id, number, (before, after, actor, reason), at))
+
+
+def record_first(
+    connection: Connection, subject_id: str, changes: Sequence[tuple[str | None, str, str, str]], at: datetime
+) -> None:
+    """The first changes of a subject's state: each from which state to which, by whom, and why."""
+    rows = [_transition(subject_id, number, change, at) for number, change in enumerate(changes, 1)]
+    connection.execute(_INSERT_TRANSITION, rows)
+
+
+def _transition(subject_id: str, number: int, change: tuple[str | None, str, str, str], at: datetime) -> dict[str, Any]:
+    before, after, actor, reason = change
+    return {
+        "subject_id": subject_id,
+        "number": number,
+        "from_state": before,
+        "to_state": after,
+        "at": at,
+        "actor": actor[:80],
+        "reason": reason[:500],
+    }
 
 
 def transitions(connection: Connection, subject_id: str, limit: int) -> list[Transition]:
@@ -419,72 +453,3 @@ def transitions(connection: Connection, subject_id: str, limit: int) -> list[Tra
         for row in connection.execute(query)
     ]
     return found[::-1]
-
-
-def set_unit_states(
-    connection: Connection,
-    pool_id: str,
-    unit_ids: Iterable[str],
-    state: UnitState,
-    lease_id: str | None,
-    reason: str | None,
-    now: datetime,
-) -> None:
-    """Free accelerators have no row. A quarantined one keeps its row, whatever a lease does, until it is released."""
-    for unit_id in unit_ids:
-        row = connection.execute(select(unit_states.c.state).where(unit_states.c.unit_id == unit_id)).first()
-        if row is not None and row.state == UnitState.QUARANTINED:
-            continue
-        connection.execute(delete(unit_states).where(unit_states.c.unit_id == unit_id))
-        if state is not UnitState.FREE:
-            connection.execute(
-                insert(unit_states).values(
-                    unit_id=unit_id,
-                    pool_id=pool_id,
-                    state=state.value,
-                    lease_id=lease_id,
-                    reason=reason,
-                    changed_at=now,
-                )
-            )
-
-
-def release_unit(connection: Connection, unit_id: str) -> bool:
-    """Take an accelerator out of quarantine; False where it was in none."""
-    done = connection.execute(
-        delete(unit_states).where(unit_states.c.unit_id == unit_id, unit_states.c.state == UnitState.QUARANTINED.value)
-    )
-    return done.rowcount == 1
-
-
-def quarantined(connection: Connection) -> list[Row[Any]]:
-    """Rows with unit_id, pool_id, lease_id, reason and changed_at."""
-    return list(connection.execute(select(unit_states).where(unit_states.c.state == UnitState.QUARANTINED.value)))
-
-
-def quarantine_page(connection: Connection, wanted: PageRequest) -> Page[Row[Any]]:
-    """A page of the same, by the accelerator's id."""
-    query = select(unit_states).where(unit_states.c.state == UnitState.QUARANTINED.value)
-    return QUARANTINE.read(connection, query, wanted)
-
-
-def quarantined_count(connection: Connection, pool_id: str) -> int:
-    """Accelerators of the pool that would be in service but for their quarantine."""
-    found = connection.execute(
-        select(func.count())
-        .select_from(unit_states.join(units, units.c.id == unit_states.c.unit_id))
-        .where(
-            units.c.pool_id == pool_id,
-            units.c.in_service == 1,
-            unit_states.c.state == UnitState.QUARANTINED.value,
-        )
-    )
-    return int(found.scalar_one())
-
-
-def units_held(connection: Connection, pool_id: str) -> dict[str, UnitState]:
-    """State of each accelerator of the pool that is not free."""
-    found = connection.execute(
-        select(unit_states.c.unit_id, unit_states.c.state).where(unit_states.c.pool_id == pool_id)
-    )
-    return {row.unit_id: UnitState(row.state) for row in found}

@@ -10,6 +10,7 @@ from sqlalchemy import Connection, Row, delete, func, insert, select, update
 
 from sublet.models.catalog import from_row
 from sublet.models.model import LIVE_STATES, CatalogEntry, Deployment, Replica, Trouble
+from sublet.store.changes import kept
 from sublet.store.tables.models import deployments, models, replica_troubles, replicas
 
 TROUBLES_KEPT = timedelta(days=1)
@@ -85,10 +86,12 @@ def recent_replicas(connection: Connection, ended_since: datetime) -> list[Repli
 
 
 def live_replicas(connection: Connection) -> list[Replica]:
-    rows = connection.execute(
-        select(replicas).where(replicas.c.state.in_(LIVE_STATES)).order_by(replicas.c.created_at, replicas.c.id)
-    )
-    return [_replica(row) for row in rows]
+
+    def read() -> tuple[Replica, ...]:
+        query = select(replicas).where(replicas.c.state.in_(LIVE_STATES)).order_by(replicas.c.created_at, replicas.c.id)
+        return tuple(_replica(row) for row in connection.execute(query))
+
+    return list(kept(connection, ("replicas",), "live replicas", read))
 
 
 def serving_replicas(connection: Connection) -> list[Replica]:

@@ -45,14 +45,15 @@ class Store:
         if self.is_sqlite:
             self._reader = _sqlite_engine(self.url, "BEGIN", query_only=True)
             self._writer_engine = _sqlite_engine(self.url, "BEGIN IMMEDIATE", query_only=False)
-            self._writer: Writer | None = Writer(self._writer_engine)
+            self._changes: Changes | None = Changes(self._writer_engine)
+            self._writer: Writer | None = Writer(self._writer_engine, self._changes)
         else:
             # Writers that wait for a lock leave readers their connections, among them the keys that every request checks.
             self._reader = create_engine(self.url, pool_size=4, max_overflow=6, pool_pre_ping=True)
             self._writer_engine = create_engine(self.url, pool_size=4, max_overflow=6, pool_pre_ping=True)
+            self._changes = None
             self._writer = None
         watch(self._writer_engine)
-        self._changes = Changes(self._writer_engine) if self.is_sqlite else None
 
     @property
     def engine(self) -> Engine:

@@ -78,6 +78,13 @@ class Selection:
     kinds: Collection[str] | None = None
 
 
+# Built once: to build a statement costs more than to execute it.
+_APPEND = {
+    "postgresql": postgresql.insert(events).on_conflict_do_nothing(index_elements=["id"]),
+    "sqlite": sqlite.insert(events).on_conflict_do_nothing(index_elements=["id"]),
+}
+
+
 def append(connection: Connection, event: NewEvent) -> None:
     """Write an event in the caller's transaction. One whose id is there already is not written again."""
     values = {
@@ -89,10 +96,7 @@ def append(connection: Connection, event: NewEvent) -> None:
         "schema_version": event.schema_version,
         "payload": event.payload,
     }
-    if connection.dialect.name == "postgresql":
-        connection.execute(postgresql.insert(events).values(**values).on_conflict_do_nothing(index_elements=["id"]))
-    else:
-        connection.execute(sqlite.insert(events).values(**values).on_conflict_do_nothing(index_elements=["id"]))
+    connection.execute(_APPEND[connection.dialect.name], values)
 
 
 def number(store: Store) -> int:

@@ -40,6 +40,7 @@ from sublet.surplus.ports import Book, Earned, Facts, Free, Orders, Quota, Uncha
 from sublet.surplus.rule import ladder as rule
 from sublet.surplus.rule.blocks import at_least, beyond_forecasts, chosen, guaranteed, rooms
 from sublet.surplus.rule.earned import as_dict
+from sublet.surplus.rule.holding import standing as standing_at
 from sublet.surplus.rule.memory import LIVED_LENGTHS, Hours, KeptOff, Learned, Memory, nothing_kept
 from sublet.surplus.rule.seller import REGIME_RATIO
 from sublet.surplus.rule.view import View, claims_met
@@ -230,7 +231,7 @@ class Surplus:
                 f"the window ends at {format_time(window.end)}, which is in the past; choose a later one"
             )
         booked = known.booked if sold is None else sold
-        standing = [item for item in booked if item.window.end > view.at]
+        standing = standing_at(booked, view.at)
         kept = guaranteed(view, policy, window, standing, self._classes)
         if max(window.start + timedelta(days=1), window.end - timedelta(days=1)) <= view.at + AHEAD_MAX:
             found = at_least(rule.sellable(view, policy, window, standing, self._classes), kept)

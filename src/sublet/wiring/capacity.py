@@ -9,7 +9,6 @@ import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -21,7 +20,7 @@ from sublet.demand.service import Demand
 from sublet.fleet import store as fleet_sql
 from sublet.fleet.model import Pool
 from sublet.fleet.service import Fleet
-from sublet.leases import store as leases_sql
+from sublet.leases import unit_store as unit_sql
 from sublet.leases.backends import registry
 from sublet.leases.deadlines import store as deadline_sql
 from sublet.leases.maintenance import store as maintenance_sql
@@ -36,7 +35,7 @@ from sublet.models.placement import floor_places, floor_replicas
 from sublet.models.service import Models
 from sublet.store import Store
 from sublet.surplus.blocks.service import BlockBook
-from sublet.surplus.model import IN_BLOCK, Absence, PoolFacts, Promised, Sold, StandingBlock, Standings
+from sublet.surplus.model import Absence, PoolFacts, Promised, Sold, StandingBlock, Standings
 from sublet.surplus.ports import Quota
 from sublet.surplus.record import store as surplus_sql
 from sublet.surplus.rule import ladder as rule
@@ -44,10 +43,12 @@ from sublet.surplus.rule.blocks import kept_for_tenants
 from sublet.surplus.rule.patience import PatienceTerms, Waiting, find_waiting, room_for_tenants, with_patience_left
 from sublet.surplus.rule.view import View
 from sublet.surplus.service import Surplus
-from sublet.values.clock import format_time, from_micros, to_micros
+from sublet.values.clock import format_time, to_micros
 from sublet.values.plan import Step
 from sublet.values.service_classes import ServiceClass
 from sublet.values.windows import Window
+from sublet.wiring.booked import BookedCalendar
+from sublet.wiring.booked import sold as entry
 from sublet.wiring.owned import stated_of
 
 REPLICA_WINDOW = timedelta(hours=24)
@@ -57,7 +58,6 @@ seconds that two of them show takes nothing."""
 SPARSE_S = 120
 """Samples further apart than this each count by themselves: to wait for a second one would cost the owner minutes."""
 ROUNDING = 1e-9
-SOLD_KEPT_MAX = 65_536
 BLOCKS_MAX = 1_000
 """Blocks whose beginnings and ends the plan shows."""
 
@@ -128,7 +128,7 @@ class Capacity:
         """Changes with anything that `facts`, samples, claims or records say of a pool, but not with sales."""
         state = self._store.state(connection, _OF_SALES)
         # Of the states of accelerators, which sales change too, the surplus counts only those in quarantine.
-        return None if state is None else (state, leases_sql.quarantined_count(connection, pool_id))
+        return None if state is None else (state, unit_sql.quarantined_count(connection, pool_id))
 
     def pool_facts(self, pool_id: str) -> PoolFacts:
         """The facts about a pool for the surplus, by its id or name. Raises NotFoundError."""
@@ -149,7 +149,7 @@ class Capacity:
             failure_reserve=stated.failure_reserve if stated.relet else 0,
             relet=stated.relet,
             absences=self._absences(connection, pool, now),
-            quarantined=leases_sql.quarantined_count(connection, pool.id),
+            quarantined=unit_sql.quarantined_count(connection, pool.id),
             reclaims=tuple(
                 Claim(row.id, pool.id, row.held, Window(row.start_at, row.end_at), row.reason, row.created_at)
                 for row in reclaims_sql.standing_rows(connection, pool.id, now)
@@ -164,7 +164,7 @@ class Capacity:
             pauses="pauses" in registry.features_of(self._settings, pool.backend),
         )
 
-    def book(self, pool_id: str, connection: Connection) -> list[Sold]:
+    def book(self, pool_id: str, connection: Connection) -> Sequence[Sold]:
         """Everything that is sold or held of a pool: leases, quotes, and replicas beyond the floors, which rent from Sublet."""
         now = self._clock.now()
         sold = self.leased(pool_id, connection)
@@ -173,11 +173,18 @@ class Capacity:
             if not occupant.protected:
                 until = max(occupant.leaving_at or now + REPLICA_WINDOW, now + timedelta(seconds=1))
                 rented[until] = rented.get(until, 0) + occupant.accelerators
-        return [*sold, *(Sold(count, self.rented.name, Window(now, until)) for until, count in rented.items())]
+        if not rented:
+            return sold
+        beside = [Sold(count, self.rented.name, Window(now, until)) for until, count in rented.items()]
+        return sold.and_beside(beside) if isinstance(sold, BookedCalendar) else [*sold, *beside]
 
-    def leased(self, pool_id: str, connection: Connection) -> list[Sold]:
+    def leased(self, pool_id: str, connection: Connection) -> Sequence[Sold]:
         """What leases and quotes hold of a pool, without its replicas."""
-        return [_sold(*row) for row in calendar.book_rows(connection, pool_id, self._clock.now())]
+        now = self._clock.now()
+        known = calendar.remembered(connection, pool_id, now)
+        if known is not None:
+            return BookedCalendar(known, now)
+        return [entry(*row) for row in calendar.book_rows(connection, pool_id, now)]
 
     def orders(self, pool_id: str, connection: Connection) -> list[Promised]:
         """Orders of a pool with a deadline that are promised or held and not completed."""
@@ -403,13 +410,6 @@ class Capacity:
             places = floor_places(deployed, here, catalog, limit)
         needs = {item.id: catalog[item.model].accelerators for item in deployed if item.model in catalog}
         return sum(count * needs.get(owner, 0) for (owner, place), count in places.items() if place == pool_id)
-
-
-@lru_cache(maxsize=SOLD_KEPT_MAX)
-def _sold(count: int, class_name: str, start_us: int, end_us: int, block_id: str | None) -> Sold:
-    """The same entry again and again: between two sales, hardly any of a book changes."""
-    window = Window(from_micros(start_us), from_micros(end_us))
-    return Sold(count, IN_BLOCK if block_id else class_name, window, block_id)
 
 
 def _edges(kind: str, subject: str, why: str, window: Window, now: datetime) -> list[Step]:

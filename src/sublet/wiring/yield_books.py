@@ -21,7 +21,7 @@ from sublet.demand.model import Claim
 from sublet.fleet import store as fleet_sql
 from sublet.fleet.model import Pool
 from sublet.leases import market
-from sublet.leases import store as leases_sql
+from sublet.leases import unit_store as unit_sql
 from sublet.leases.maintenance import store as maintenance_sql
 from sublet.leases.reclaim import waits
 from sublet.leases.states import LeaseState
@@ -161,7 +161,7 @@ def _out(connection: Connection, since: datetime, until: datetime) -> Iterator[t
         for start, end in outages:
             for span in _span(Use.UNAVAILABLE, start, end, 1, product="out of service"):
                 yield pool_id, span
-    for row in leases_sql.quarantined(connection):
+    for row in unit_sql.quarantined(connection):
         for span in _span(Use.UNAVAILABLE, row.changed_at, until, 1, product="in quarantine"):
             yield row.pool_id, span
     for item in maintenance_sql.between(connection, since, until):

@@ -11,6 +11,7 @@ from sqlalchemy import Connection
 
 from sublet.leases import events
 from sublet.leases import store as sql
+from sublet.leases import unit_store as unit_sql
 from sublet.leases.backends.base import checked_authorized_keys
 from sublet.leases.changes.extending import Extensions
 from sublet.leases.changes.fees import charge
@@ -216,7 +217,7 @@ class Changes:
         lease = change.before
         if lease.state in NOT_BEGUN and change.at is not None and change.at <= lease.window.start:
             calendar.release_units(connection, lease.id, list(change.given))
-            sql.set_unit_states(connection, lease.pool_id, change.given, UnitState.FREE, None, None, now)
+            unit_sql.set_unit_states(connection, lease.pool_id, change.given, UnitState.FREE, None, None, now)
         elif change.at is not None:
             calendar.shorten(connection, lease.id, change.at, clean_s, change.given)
 

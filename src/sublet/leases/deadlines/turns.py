@@ -10,6 +10,7 @@ from sqlalchemy import Connection
 
 from sublet.leases import events
 from sublet.leases import store as sql
+from sublet.leases import unit_store as unit_sql
 from sublet.leases.backends.base import Observation
 from sublet.leases.deadlines import store as deadline_sql
 from sublet.leases.deadlines.schedule import MIN_RUN_S, SPARE_S, Pool, schedule
@@ -205,7 +206,7 @@ class Turns:
             if lease.state not in HOLDING:
                 return lease
             calendar.shorten(connection, lease.id, now, self._clean_s(connection, lease))
-            sql.set_unit_states(connection, lease.pool_id, lease.unit_ids, UnitState.FREE, None, None, now)
+            unit_sql.set_unit_states(connection, lease.pool_id, lease.unit_ids, UnitState.FREE, None, None, now)
             self._transitions.change(connection, lease, LeaseState.PAUSED, actor, reason, now)
             sql.update_lease(
                 connection,

@@ -12,6 +12,7 @@ from sqlalchemy import Connection
 
 from sublet.fleet.model import Unit
 from sublet.leases import store as sql
+from sublet.leases import unit_store as unit_sql
 from sublet.leases.model import (
     UNIT_STATE_OF,
     Fence,
@@ -95,8 +96,8 @@ def move(
         left = tuple(unit for unit in left if unit in units)
         values["handing_back"] = replace(lease.handing_back, unit_ids=left).kept() if left else None
     sql.update_lease(connection, lease.id, **values)
-    sql.set_unit_states(connection, lease.pool_id, out, UnitState.FREE, None, None, now)
-    sql.set_unit_states(connection, lease.pool_id, incoming, UNIT_STATE_OF[lease.state], lease.id, None, now)
+    unit_sql.set_unit_states(connection, lease.pool_id, out, UnitState.FREE, None, None, now)
+    unit_sql.set_unit_states(connection, lease.pool_id, incoming, UNIT_STATE_OF[lease.state], lease.id, None, now)
     return sql.lease(connection, lease.id)
 
 
@@ -121,7 +122,7 @@ def hand_back(connection: Connection, lease: Lease, now: datetime) -> Lease | No
         values["outages"] = [item.as_dict() for item in (*lease.outages, *gone)]
     calendar.release_units(connection, lease.id, out)
     sql.update_lease(connection, lease.id, **values)
-    sql.set_unit_states(connection, lease.pool_id, out, UnitState.FREE, None, None, now)
+    unit_sql.set_unit_states(connection, lease.pool_id, out, UnitState.FREE, None, None, now)
     return sql.lease(connection, lease.id)
 
 
@@ -186,7 +187,7 @@ def go(connection: Connection, lease: Lease, planned: PlannedMove, timing: Timin
     calendar.release(connection, lease.id)
     place = (planned.pool_id, lease.class_name, lease.organization_id)
     calendar.insert_fences(connection, [Fence(lease.id, unit, *place, window, fenced) for unit in units])
-    sql.set_unit_states(connection, lease.pool_id, lease.unit_ids, UnitState.FREE, None, None, now)
+    unit_sql.set_unit_states(connection, lease.pool_id, lease.unit_ids, UnitState.FREE, None, None, now)
     made = Moved(lease.pool_id, planned.pool_id, now)
     sql.update_lease(
         connection,
@@ -204,7 +205,7 @@ def go(connection: Connection, lease: Lease, planned: PlannedMove, timing: Timin
         last_error=None,
     )
     volumes_sql.carry(connection, lease.id, planned.pool_id)
-    sql.set_unit_states(connection, planned.pool_id, units, UNIT_STATE_OF[lease.state], lease.id, None, now)
+    unit_sql.set_unit_states(connection, planned.pool_id, units, UNIT_STATE_OF[lease.state], lease.id, None, now)
     return sql.lease(connection, lease.id)
 
 

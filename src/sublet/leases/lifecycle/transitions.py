@@ -10,6 +10,7 @@ from sqlalchemy import Connection
 
 from sublet.leases import events
 from sublet.leases import store as sql
+from sublet.leases import unit_store as unit_sql
 from sublet.leases.backends.base import Delivery, Observation
 from sublet.leases.backends.job import JOB_DONE
 from sublet.leases.changes.fees import charge
@@ -372,7 +373,7 @@ class Transitions:
         """Release an accelerator from quarantine, on proof or on the operator's word."""
 
         def write(connection: Connection) -> bool:
-            done = sql.release_unit(connection, unit_id)
+            done = unit_sql.release_unit(connection, unit_id)
             if done:
                 now = self._store.clock.now()
                 sql.record(connection, unit_id, UnitState.QUARANTINED, UnitState.FREE, now, actor, reason)
@@ -407,7 +408,7 @@ class Transitions:
         events.record_change(connection, lease, after, reason, now)
         if after in UNIT_STATE_OF and UNIT_STATE_OF[after] is not UNIT_STATE_OF.get(lease.state):
             state = UNIT_STATE_OF[after]
-            sql.set_unit_states(connection, lease.pool_id, lease.unit_ids, state, lease.id, None, now)
+            unit_sql.set_unit_states(connection, lease.pool_id, lease.unit_ids, state, lease.id, None, now)
 
     def _close(
         self,
@@ -429,16 +430,16 @@ class Transitions:
         self._ports.settle(connection, lease)
         detach_volumes(connection, lease, end_reason, self._ports.volumes.reclaim_snapshot_s, now)
         if clean:
-            sql.set_unit_states(connection, lease.pool_id, lease.unit_ids, UnitState.FREE, None, None, now)
+            unit_sql.set_unit_states(connection, lease.pool_id, lease.unit_ids, UnitState.FREE, None, None, now)
         else:
             self._quarantine(connection, lease, why, actor, now)
 
     def _quarantine(self, connection: Connection, lease: Lease, reason: str, actor: str, now: datetime) -> None:
-        held = sql.units_held(connection, lease.pool_id)
+        held = unit_sql.units_held(connection, lease.pool_id)
         for unit_id in lease.unit_ids:
             before = held.get(unit_id, UnitState.FREE)
             if before is not UnitState.QUARANTINED:
-                sql.set_unit_states(
+                unit_sql.set_unit_states(
                     connection, lease.pool_id, [unit_id], UnitState.QUARANTINED, lease.id, reason[:500], now
                 )
                 sql.record(connection, unit_id, before, UnitState.QUARANTINED, now, actor, f"{lease.id}: {reason}")

@@ -194,7 +194,8 @@ class Admission:
         for span, pool in self._places_to_try(connection, request, candidates, now):
             # Pools are always locked in the order of their ids, so that two quotes can't deadlock.
             self._store.lock(connection, f"pool:{pool.id}")
-            calendar.release_expired(connection, now, _STALE_HOLDS_PER_WRITE)
+            if calendar.any_expired(connection, pool.id, now):
+                calendar.release_expired(connection, now, _STALE_HOLDS_PER_WRITE)
             place = places.place(connection, pool.id, request, span, organization_id, now)
             if place is None:
                 continue
@@ -295,8 +296,7 @@ class Admission:
     def _sell(self, connection: Connection, quote: Quote, buyer: Buyer, now: datetime) -> Lease:
         """Check the surplus again as if the quote held nothing. The lease gets the accelerators that were held, or other free
         ones: an expired hold or an accelerator that failed since is no reason to refuse."""
-        units = {fence.unit_id for fence in calendar.fences_of(connection, quote.id)}
-        calendar.release(connection, quote.id)
+        units = calendar.release(connection, quote.id)
         open_now = (
             self._places.available(
                 connection,

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from sqlalchemy import (
     BigInteger,
     ColumnElement,
     Connection,
+    Executable,
     Row,
     Select,
+    Update,
+    bindparam,
     delete,
     func,
     insert,
@@ -23,13 +30,24 @@ from sqlalchemy import (
 
 from sublet.fleet.inventory import units
 from sublet.fleet.model import Unit
+from sublet.leases import unit_store as unit_sql
 from sublet.leases.model import WINDOW_S_MAX, Fence, HandingBack, SoldWindow, UnitState
+from sublet.leases.quotes.memory import Calendars, PoolCalendar
+from sublet.leases.quotes.memory import Row as KnownRow
+from sublet.store.changes import can_keep, kept, renew, replace_kept
 from sublet.store.tables.leases import fences, unit_states
-from sublet.values.clock import from_micros
+from sublet.values.clock import from_micros, to_micros
 from sublet.values.windows import Window
 
 # No fence is longer than the longest lease and its gaps, so only fences that began that recently can overlap a window.
 _FENCE_MAX = timedelta(seconds=WINDOW_S_MAX + 86_400)
+_FENCES = ("fences",)
+_CALENDARS = "calendars"
+_WHICH = (fences.c.pool_id, fences.c.holder_id, fences.c.unit_id, fences.c.fence_start)
+_TIMES = (fences.c.start_at, fences.c.end_at, fences.c.fence_start, fences.c.fence_end)
+# Built once: to build a statement costs more than to execute it.
+_INSERT = insert(fences)
+_RELEASE = delete(fences).where(fences.c.holder_id == bindparam("holder")).returning(*_WHICH)
 MOVING = "mov_"
 """How the holder of what a lease is going to move to begins; the rest is the lease's own id."""
 
@@ -47,6 +65,14 @@ def free_ids(
     connection: Connection, pool_id: str, fenced: Window, now: datetime, most: int, wanted: Collection[str] = ()
 ) -> list[str]:
     """The ids of at most `most` of the `free_units`, `wanted` ones first."""
+    if (known := remembered(connection, pool_id, now)) is not None:
+        working = _working(connection, pool_id, known)
+        free = np.flatnonzero(_free_of(connection, pool_id, known, working, fenced, now))
+        if not wanted:
+            return [working.ids[place] for place in free[:most]]
+        ids = [working.ids[place] for place in free]
+        first = [unit_id for unit_id in ids if unit_id in wanted]
+        return [*first, *(unit_id for unit_id in ids if unit_id not in wanted)][:most]
     query = select(units.c.id).where(*_free(pool_id, fenced, now)).limit(most)
     order = (units.c.id.not_in(wanted), units.c.position) if wanted else (units.c.position,)
     return list(connection.execute(query.order_by(*order)).scalars())
@@ -54,6 +80,9 @@ def free_ids(
 
 def free_count(connection: Connection, pool_id: str, fenced: Window, now: datetime) -> int:
     """The number of `free_units`."""
+    if (known := remembered(connection, pool_id, now)) is not None:
+        working = _working(connection, pool_id, known)
+        return int(np.count_nonzero(_free_of(connection, pool_id, known, working, fenced, now)))
     query = select(func.count()).select_from(units).where(*_free(pool_id, fenced, now))
     return int(connection.execute(query).scalar_one())
 
@@ -87,6 +116,8 @@ def book(connection: Connection, pool_id: str, now: datetime, within: Window | N
 
 def book_rows(connection: Connection, pool_id: str, now: datetime) -> Iterable[tuple[int, str, int, int, str | None]]:
     """The entries of `book` as they are stored: accelerators, class, start and end in microseconds since the epoch, block."""
+    if (known := remembered(connection, pool_id, now)) is not None:
+        return known.alike(now)
     return _alike(connection, _from(pool_id, now), now)
 
 
@@ -137,7 +168,11 @@ def insert_fences(connection: Connection, rows: Iterable[Fence]) -> None:
         for fence in rows
     ]
     if values:
-        connection.execute(insert(fences), values)
+        with _changing(connection) as calendars:
+            connection.execute(_INSERT, values)
+            for pool_id in {str(value["pool_id"]) for value in values}:
+                if (known := calendars.known(pool_id)) is not None:
+                    known.add(_row_of(value) for value in values if value["pool_id"] == pool_id)
 
 
 def fences_of(connection: Connection, holder_id: str) -> list[Fence]:
@@ -150,10 +185,14 @@ def all_fences(connection: Connection) -> list[Fence]:
     return [_fence(row) for row in connection.execute(select(fences))]
 
 
-def devices_of(connection: Connection, unit_ids: list[str]) -> dict[str, str]:
+def devices_of(connection: Connection, unit_ids: Sequence[str]) -> Mapping[str, str]:
     """The device of each accelerator."""
-    found = connection.execute(select(units.c.id, units.c.device).where(units.c.id.in_(unit_ids)))
-    return {row.id: row.device for row in found}
+
+    def read() -> Mapping[str, str]:
+        found = connection.execute(select(units.c.id, units.c.device).where(units.c.id.in_(unit_ids)))
+        return {row.id: row.device for row in found}
+
+    return kept(connection, ("units",), ("devices", *unit_ids), read)
 
 
 def shorten(
@@ -166,11 +205,8 @@ def shorten(
             continue
         new_end = min(fence.window.end, max(end, fence.window.start + timedelta(seconds=1)))
         new_fence_end = min(fence.fenced.end, new_end + timedelta(seconds=clean_s))
-        connection.execute(
-            update(fences)
-            .where(fences.c.holder_id == holder_id, fences.c.unit_id == fence.unit_id)
-            .values(end_at=new_end, fence_end=new_fence_end)
-        )
+        its = (fences.c.holder_id == holder_id, fences.c.unit_id == fence.unit_id)
+        _end(connection, update(fences).where(*its), new_end, new_fence_end)
 
 
 def lengthen(
@@ -178,29 +214,32 @@ def lengthen(
 ) -> None:
     """End the sold window later, or restore its old end. Accelerators that are given back keep their own end. The caller has
     checked that nobody else holds that time."""
-    connection.execute(
-        update(fences)
-        .where(fences.c.holder_id == holder_id)
-        .values(end_at=end, fence_end=end + timedelta(seconds=clean_s))
-    )
+    _end(connection, update(fences).where(fences.c.holder_id == holder_id), end, end + timedelta(seconds=clean_s))
     if handing is not None and handing.at < end:
         shorten(connection, holder_id, handing.at, clean_s, handing.unit_ids)
 
 
-def release(connection: Connection, holder_id: str) -> None:
-    """Delete all rows of the holder."""
-    connection.execute(delete(fences).where(fences.c.holder_id == holder_id))
+def release(connection: Connection, holder_id: str) -> set[str]:
+    """Delete all rows of the holder; which accelerators they were of."""
+    return _delete(connection, _RELEASE, {"holder": holder_id})
 
 
 def release_units(connection: Connection, holder_id: str, unit_ids: list[str]) -> None:
     """Delete the holder's rows of these accelerators."""
-    connection.execute(delete(fences).where(fences.c.holder_id == holder_id, fences.c.unit_id.in_(unit_ids)))
+    its = (fences.c.holder_id == holder_id, fences.c.unit_id.in_(unit_ids))
+    _delete(connection, delete(fences).where(*its).returning(*_WHICH))
 
 
-def release_expired(connection: Connection, now: datetime, limit: int) -> int:
+def any_expired(connection: Connection, pool_id: str, now: datetime) -> bool:
+    """Whether rows of expired holds may be left in the pool."""
+    known = remembered(connection, pool_id, now)
+    return known is None or known.expired(now)
+
+
+def release_expired(connection: Connection, now: datetime, limit: int) -> None:
     """Delete the rows of expired holds, which no longer count."""
     stale = select(fences.c.holder_id).where(fences.c.expires_at.is_not(None), fences.c.expires_at <= now).limit(limit)
-    return connection.execute(delete(fences).where(fences.c.holder_id.in_(stale))).rowcount
+    _delete(connection, delete(fences).where(fences.c.holder_id.in_(stale)).returning(*_WHICH))
 
 
 def ends_between(connection: Connection, pool_id: str, window: Window, now: datetime, limit: int) -> list[datetime]:
@@ -266,6 +305,102 @@ def _from(pool_id: str, now: datetime) -> tuple[ColumnElement[bool], ...]:
 
 def _standing(now: datetime) -> ColumnElement[bool]:
     return or_(fences.c.expires_at.is_(None), fences.c.expires_at > now)
+
+
+# -- what is kept in memory
+
+
+def remembered(connection: Connection, pool_id: str, now: datetime) -> PoolCalendar | None:
+    """The calendar of a pool in memory, as the caller's write sees it; None where it has to be read."""
+    if not can_keep(connection):
+        return None
+    return _calendars(connection).pool(pool_id, lambda: _rows(connection, pool_id, now))
+
+
+def _calendars(connection: Connection) -> Calendars:
+    return kept(connection, _FENCES, _CALENDARS, Calendars)
+
+
+@contextmanager
+def _changing(connection: Connection) -> Iterator[Calendars]:
+    """The calendars in memory, to which the caller does what its statement does to the table."""
+    calendars = _calendars(connection)
+    yield calendars
+    renew(connection, _FENCES, _CALENDARS)
+
+
+def _delete(connection: Connection, statement: Executable, parameters: Mapping[str, Any] | None = None) -> set[str]:
+    """Delete fences; which accelerators they were of."""
+    with _changing(connection) as calendars:
+        found = connection.execute(statement, parameters).all()
+        for row in found:
+            if (known := calendars.known(row.pool_id)) is not None:
+                known.remove((row.holder_id, row.unit_id, to_micros(row.fence_start)))
+    return {row.unit_id for row in found}
+
+
+def _end(connection: Connection, statement: Update, end: datetime, fence_end: datetime) -> None:
+    """End fences at another time."""
+    with _changing(connection) as calendars:
+        for row in connection.execute(statement.values(end_at=end, fence_end=fence_end).returning(*_WHICH)).all():
+            if (known := calendars.known(row.pool_id)) is not None:
+                which = (row.holder_id, row.unit_id, to_micros(row.fence_start))
+                known.end(which, to_micros(end), to_micros(fence_end))
+
+
+def _rows(connection: Connection, pool_id: str, now: datetime) -> list[KnownRow]:
+    plain = [type_coerce(column, BigInteger) for column in (*_TIMES, fences.c.expires_at)]
+    names = (fences.c.holder_id, fences.c.unit_id, fences.c.class_name, fences.c.block_id)
+    query = select(*names, *plain).where(fences.c.pool_id == pool_id, fences.c.fence_end > now)
+    return [KnownRow(*row) for row in connection.execute(query)]
+
+
+def _row_of(value: Mapping[str, Any]) -> KnownRow:
+    expires = value["expires_at"]
+    return KnownRow(
+        value["holder_id"],
+        value["unit_id"],
+        value["class_name"],
+        value["block_id"],
+        to_micros(value["start_at"]),
+        to_micros(value["end_at"]),
+        to_micros(value["fence_start"]),
+        to_micros(value["fence_end"]),
+        None if expires is None else to_micros(expires),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Working:
+    """The accelerators of a pool that are in service, by position, and their numbers in its calendar."""
+
+    known: PoolCalendar
+    ids: tuple[str, ...]
+    numbers: NDArray[np.intp]
+
+
+def _working(connection: Connection, pool_id: str, known: PoolCalendar) -> _Working:
+    def read() -> _Working:
+        mine = (units.c.pool_id == pool_id, units.c.in_service == 1)
+        ids = tuple(connection.execute(select(units.c.id).where(*mine).order_by(units.c.position)).scalars())
+        return _Working(known, ids, np.array([known.number(unit_id) for unit_id in ids], dtype=np.intp))
+
+    found = kept(connection, ("units",), ("working", pool_id), read)
+    if found.known is known:
+        return found
+    numbers = np.array([known.number(unit_id) for unit_id in found.ids], dtype=np.intp)
+    again = _Working(known, found.ids, numbers)
+    return replace_kept(connection, ("working", pool_id), again)
+
+
+def _free_of(
+    connection: Connection, pool_id: str, known: PoolCalendar, working: _Working, fenced: Window, now: datetime
+) -> NDArray[np.bool_]:
+    """Which of the working accelerators are free."""
+    free = ~known.busy(fenced, now)[working.numbers]
+    for unit_id in unit_sql.quarantined_units(connection, pool_id):
+        free &= working.numbers != known.number(unit_id)
+    return free
 
 
 def _fence(row: Row[Any]) -> Fence:

@@ -9,9 +9,10 @@ from datetime import datetime, timedelta
 from sqlalchemy import Connection
 
 from sublet.leases import store as sql
+from sublet.leases import unit_store as unit_sql
 from sublet.leases.images.service import chosen as chosen_image
 from sublet.leases.images.service import take as take_image
-from sublet.leases.model import QUOTE_S, GiveBack, Lease, LeaseState, OnFailure, OnReclaim, Quote, UnitState
+from sublet.leases.model import QUOTE_S, GiveBack, Lease, LeaseState, OnFailure, OnReclaim, Quote
 from sublet.leases.ports import LeasePorts
 from sublet.leases.quotes import calendar
 from sublet.leases.quotes.holds import ROLLING_S, hold_s
@@ -137,10 +138,10 @@ def make_lease(
     volumes_sql.attach_all(connection, quote.volumes, lease.id, now)
     ports.reserve(connection, lease, buyer.key_id, buyer.project)
     sql.insert_lease(connection, lease, buyer.idempotency_key)
-    sql.set_unit_states(connection, lease.pool_id, lease.unit_ids, UnitState.FENCED, lease.id, None, now)
-    actor = f"customer {quote.organization_id}"
-    sql.record(connection, lease.id, None, LeaseState.REQUESTED, now, actor, f"quote {quote.id} accepted")
-    sql.record(connection, lease.id, LeaseState.REQUESTED, LeaseState.SCHEDULED, now, "admission", _promised(lease))
+    unit_sql.fence_units(connection, lease.pool_id, lease.unit_ids, lease.id, now)
+    requested = (None, LeaseState.REQUESTED, f"customer {quote.organization_id}", f"quote {quote.id} accepted")
+    scheduled = (LeaseState.REQUESTED, LeaseState.SCHEDULED, "admission", _promised(lease))
+    sql.record_first(connection, lease.id, [requested, scheduled], now)
     return lease
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, insert, select, update
 
+from sublet.store.changes import kept
 from sublet.store.paging import Listing, Page, PageRequest
 from sublet.store.tables.leases import back_offs, reclaims
 from sublet.surplus.model import BackOff
@@ -94,15 +95,21 @@ def begun_since(connection: Connection, since: datetime, now: datetime) -> list[
 
 def held_for_owner(connection: Connection, pool_id: str, window: Window, *, forced_only: bool = False) -> int:
     """The largest number of accelerators that reclaims hold for the owner at any moment of `window`."""
-    query = select(reclaims.c.held, reclaims.c.start_at, reclaims.c.end_at).where(
-        reclaims.c.pool_id == pool_id,
-        reclaims.c.withdrawn_at.is_(None),
-        reclaims.c.end_at > window.start,
-        reclaims.c.start_at < window.end,
-    )
-    if forced_only:
-        query = query.where(reclaims.c.forced == 1)
-    found = list(connection.execute(query))
+
+    def read() -> tuple[datetime, list[Any]]:
+        columns = (reclaims.c.held, reclaims.c.start_at, reclaims.c.end_at, reclaims.c.forced)
+        mine = (reclaims.c.pool_id == pool_id, reclaims.c.withdrawn_at.is_(None))
+        query = select(*columns).where(*mine, reclaims.c.end_at > window.start)
+        return window.start, [row for row in connection.execute(query)]
+
+    since, rows = kept(connection, ("reclaims",), ("reclaims held", pool_id), read)
+    if window.start < since:
+        rows = read()[1]
+    found = [
+        row
+        for row in rows
+        if row.end_at > window.start and row.start_at < window.end and (row.forced or not forced_only)
+    ]
     moments = {max(window.start, row.start_at) for row in found}
     return max((sum(row.held for row in found if row.start_at <= at < row.end_at) for at in moments), default=0)
 

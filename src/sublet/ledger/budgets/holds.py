@@ -22,6 +22,8 @@ HOLDS_KEPT = timedelta(days=1)
 """For so long after its expiry the hold of work that is over is known, and so are repeats of its settlement."""
 PRUNE_MAX = 5_000
 
+_ONE = select(holds).where(holds.c.id == bindparam("hold"))
+
 StateKey = tuple[str, int]
 """A budget, and the start of one of its periods in microseconds."""
 
@@ -84,7 +86,11 @@ def hold_of(row: Row[Any]) -> Hold:
 def load_holds(connection: Connection, ids: Iterable[str], *, lock: bool) -> dict[str, Hold]:
     """Existing holds by id. Rows are always locked in the same order, so that no two writers deadlock."""
     found: dict[str, Hold] = {}
-    for part in sql.chunks(sorted(set(ids))):
+    wanted = sorted(set(ids))
+    if len(wanted) == 1 and not lock:
+        rows = connection.execute(_ONE, {"hold": wanted[0]})
+        return {row.id: hold_of(row) for row in rows}
+    for part in sql.chunks(wanted):
         statement = select(holds).where(holds.c.id.in_(part)).order_by(holds.c.id)
         rows = connection.execute(statement.with_for_update() if lock else statement)
         found.update((row.id, hold_of(row)) for row in rows)

@@ -39,6 +39,7 @@ from sublet.ledger.prices.book import PriceBook
 from sublet.ledger.prices.booking import Books
 from sublet.ledger.store import EventRow
 from sublet.ledger.usage.intake import Parties
+from sublet.store.changes import kept
 from sublet.store.paging import Listing, Page, PageRequest
 from sublet.store.tables.ledger import budget_states, budgets, holds
 from sublet.values.clock import format_time, from_micros, to_micros
@@ -305,13 +306,9 @@ class Spending:
         return None
 
     def _budgets(self, connection: Connection, organizations: set[str]) -> dict[str, list[Budget]]:
-        found: dict[str, list[Budget]] = defaultdict(list)
-        for part in sql.chunks(sorted(organizations)):
-            columns = budgets.c
-            statement = select(budgets).where(columns.organization_id.in_(part), columns.ended_at.is_(None))
-            for row in connection.execute(statement.order_by(columns.id)):
-                found[row.organization_id].append(budget_of(row))
-        return found
+        wanted = tuple(sorted(organizations))
+        found = kept(connection, ("ledger_budgets",), ("budgets", wanted), lambda: _standing(connection, wanted))
+        return defaultdict(list, {owner: list(its) for owner, its in found.items()})
 
 
 def _state(connection: Connection, budget: Budget, timezone: str, now: datetime) -> BudgetState:
@@ -356,6 +353,17 @@ def _apply(settlement: Settlement, hold: Hold, states: dict[StateKey, _State]) -
     hold.state = SETTLED if waits else DONE
     hold.settled_nano = settlement.nano
     hold.events = settlement.events
+
+
+def _standing(connection: Connection, organizations: Sequence[str]) -> Mapping[str, Sequence[Budget]]:
+    """The budgets of organizations that have not ended."""
+    found: dict[str, list[Budget]] = defaultdict(list)
+    for part in sql.chunks(organizations):
+        columns = budgets.c
+        statement = select(budgets).where(columns.organization_id.in_(part), columns.ended_at.is_(None))
+        for row in connection.execute(statement.order_by(columns.id)):
+            found[row.organization_id].append(budget_of(row))
+    return found
 
 
 def _lock_states(connection: Connection, keys: set[StateKey]) -> dict[StateKey, _State]:

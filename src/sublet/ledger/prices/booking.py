@@ -33,6 +33,7 @@ from sublet.ledger.prices.terms import Commitment, Discount, Price
 from sublet.ledger.prices.tiers import Tier
 from sublet.ledger.rating.chains import Span
 from sublet.ledger.usage.meters import METERS
+from sublet.store.changes import kept
 from sublet.store.tables.ledger import agreed_prices, books, waiting
 from sublet.values.clock import EPOCH, format_time, from_micros, to_micros
 from sublet.values.errors import ConflictError, InvalidInputError, NotFoundError
@@ -68,7 +69,11 @@ class Books:
 
     def current(self, connection: Connection) -> PriceBook:
         """The latest version; an empty book where none was published."""
-        return self.version(connection, connection.execute(select(func.max(books.c.version))).scalar() or 0)
+
+        def read() -> int:
+            return connection.execute(select(func.max(books.c.version))).scalar() or 0
+
+        return self.version(connection, kept(connection, ("ledger_books",), "newest price book", read))
 
     def version(self, connection: Connection, number: int) -> PriceBook:
         """Raises NotFoundError."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -28,6 +29,28 @@ def hold(item: Sold, policies: Mapping[str, ServiceClass], at: datetime) -> tupl
     return Window.starting(start, horizon_s), float(item.count)
 
 
+class Booked(Sequence[Sold]):
+    """Everything that is sold or held of a pool at a moment, for decisions that need no list of it."""
+
+    @abstractmethod
+    def standing(self, at: datetime) -> Sequence[Sold]:
+        """What is not over at `at`."""
+        ...
+
+    @abstractmethod
+    def before(self, until_us: int) -> tuple[Integers, Integers, Floats, Integers, Sequence[str]]:
+        """What begins before `until_us`, in microseconds since the epoch: when each entry starts and ends, how many accelerators
+        it has, the number of its class, and the names of classes by their numbers."""
+        ...
+
+
+def standing(sold: Sequence[Sold], at: datetime) -> Sequence[Sold]:
+    """What is not over at `at`."""
+    if isinstance(sold, Booked):
+        return sold.standing(at)
+    return [item for item in sold if item.window.end > at]
+
+
 @dataclass(frozen=True, slots=True)
 class Spans:
     """Since when and until when sold windows are held, in microseconds since the epoch, and how many accelerators."""
@@ -39,14 +62,24 @@ class Spans:
     @classmethod
     def of(cls, sold: Sequence[Sold], policies: Mapping[str, ServiceClass], at_us: int) -> Spans:
         """As `hold` has them, without those that are over."""
-        lasts_us = {
-            name: round(policy.horizon_s(math.inf) * 1e6) if policy.notice_s is not None else _FOREVER_US
-            for name, policy in policies.items()
-        }
+        lasts_us = _lasts_us(policies)
         starts = np.array([to_micros(item.window.start) for item in sold], dtype=np.int64)
         ends = np.array([to_micros(item.window.end) for item in sold], dtype=np.int64)
         counts = np.array([item.count for item in sold], dtype=np.float64)
         lasts = np.array([lasts_us.get(item.class_name, _FOREVER_US) for item in sold], dtype=np.int64)
+        return cls._standing(starts, ends, counts, lasts, at_us)
+
+    @classmethod
+    def of_booked(cls, sold: Booked, policies: Mapping[str, ServiceClass], at_us: int, until_us: int) -> Spans:
+        """The same of what begins before `until_us`."""
+        starts, ends, counts, numbers, names = sold.before(until_us)
+        lasts_us = _lasts_us(policies)
+        lasts = np.array([lasts_us.get(name, _FOREVER_US) for name in names], dtype=np.int64)
+        each = lasts[numbers] if numbers.size else np.empty(0, dtype=np.int64)
+        return cls._standing(starts, ends, counts, each, at_us)
+
+    @classmethod
+    def _standing(cls, starts: Integers, ends: Integers, counts: Floats, lasts: Integers, at_us: int) -> Spans:
         starts = np.maximum(starts, at_us)
         stands = ends > at_us
         return cls(starts[stands], np.minimum(ends, starts + lasts)[stands], counts[stands])
@@ -57,10 +90,17 @@ class Spans:
         begins = np.clip((self.starts_us - grid_us) // slot_us, 0, slots)
         ends = np.clip(-((grid_us - self.ends_us) // slot_us), 0, slots)
         # Each window adds its accelerators where it begins and takes them away where it ends.
-        edges = np.zeros(slots + 1)
-        np.add.at(edges, begins, self.counts)
-        np.add.at(edges, np.maximum(ends, begins), -self.counts)
+        edges = np.bincount(begins, self.counts, slots + 1)
+        edges -= np.bincount(np.maximum(ends, begins), self.counts, slots + 1)
         return np.cumsum(edges[:-1])
+
+
+def _lasts_us(policies: Mapping[str, ServiceClass]) -> dict[str, int]:
+    """By class, for how long its windows are held at most, in microseconds."""
+    return {
+        name: round(policy.horizon_s(math.inf) * 1e6) if policy.notice_s is not None else _FOREVER_US
+        for name, policy in policies.items()
+    }
 
 
 def per_slot(

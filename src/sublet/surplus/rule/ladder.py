@@ -15,7 +15,7 @@ from sublet.demand.forecast.forecaster import Futures
 from sublet.demand.model import Claim, Floats
 from sublet.surplus.model import HOUR_S, Absence, BackOff, Sellable, Sold, Withheld
 from sublet.surplus.rule.earned import Step, earned_steps, hours_text, long_steps
-from sublet.surplus.rule.holding import Spans, per_slot
+from sublet.surplus.rule.holding import Booked, Spans, per_slot
 from sublet.surplus.rule.seller import Depth, Voice, agreed_depth, deepest, long_limit
 from sublet.surplus.rule.view import Outlook, View, claims_met, unmet
 from sublet.surplus.terms import SHADOW_HOURS_MIN
@@ -148,8 +148,7 @@ def _by_itself(
         end = view.at + timedelta(seconds=max(until_s, start_s + outlook.slot_s))
         over = partial(_over, view, outlook, first)
         if sold:
-            grid_us = to_micros(view.at - timedelta(seconds=outlook.passed_s))
-            held = _spans(view, sold, policies).held(grid_us, outlook.slot_s, outlook.told_slots)[first:]
+            held = _held(view, sold, policies, outlook)[first:]
         away = over([(absence.window, absence.count) for absence in facts.absences])
         claims, reclaims = unmet(view, view.claims, end), unmet(view, facts.reclaims, end)
         claimed = over([(claim.needed, rest) for claim, rest in claims])
@@ -460,6 +459,17 @@ def _waterfall(before: _Left, steps: Sequence[Step]) -> _Left:
                 withheld.append(Withheld(count, code, sentence(count)))
             left -= count
     return _Left(left, most, (*before.withheld, *withheld))
+
+
+def _held(view: View, sold: Sequence[Sold], policies: Mapping[str, ServiceClass], outlook: Outlook) -> Floats:
+    """What sold windows hold in each slot of the outlook."""
+    grid_us = to_micros(view.at - timedelta(seconds=outlook.passed_s))
+    if isinstance(sold, Booked):
+        until_us = grid_us + outlook.told_slots * outlook.slot_s * 1_000_000
+        spans = Spans.of_booked(sold, policies, to_micros(view.at), until_us)
+    else:
+        spans = _spans(view, sold, policies)
+    return spans.held(grid_us, outlook.slot_s, outlook.told_slots)
 
 
 def _spans(view: View, sold: Sequence[Sold], policies: Mapping[str, ServiceClass]) -> Spans:
