@@ -80,6 +80,17 @@ def test_the_button_does_the_same_without_a_script(browser: Any, url: str, width
 
 
 @pytest.mark.parametrize("width", [1280, 400])
+@pytest.mark.parametrize(("locale", "tag", "told"), [("zh-TW", "zh-Hant", "收益"), ("zh-CN", "zh-Hans", "收益")])
+def test_both_pages_fit_in_each_language(browser: Any, url: str, width: int, locale: str, tag: str, told: str) -> None:
+    page = opened(browser, url, WORTH, width, locale=locale)
+    assert told in page.inner_text("h1") and fits(page, width)
+    assert page.evaluate("document.documentElement.lang") == tag
+    page.goto(url + WHAT_IF)
+    assert fits(page, width) and "美元" in page.locator("#what-if output").first.inner_text()
+    assert page.complaints == []
+
+
+@pytest.mark.parametrize("width", [1280, 400])
 def test_actuals_can_be_read(browser: Any, url: str, width: int) -> None:
     page = opened(browser, url, WORTH, width)
     assert fits(page, width) and "accelerator-hour" in page.inner_text("main")
