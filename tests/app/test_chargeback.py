@@ -13,8 +13,9 @@ import pytest
 from starlette.testclient import TestClient
 from tests.app.test_console_acts import GOOD, Browser
 
-from sublet.allocation.chargeback.service import Wanted
+from sublet.allocation.chargeback.service import Known, Wanted
 from sublet.allocation.chargeback.statement import Basis
+from sublet.allocation.report.weeks import CAUSES
 from sublet.config.settings import Settings
 from sublet.control.plane import ControlPlane, build_api
 from sublet.demand.model import Sample, TeamUse
@@ -186,5 +187,33 @@ def test_samples_name_only_internal_teams(owner: Owner) -> None:
 def test_hours_are_booked_once(owner: Owner) -> None:
     chargeback = owner.system.allocation.chargeback
     before = chargeback.statements(Wanted("2026-10"))
-    assert chargeback.tick(owner.system.allocation.facts().state, {}) >= 0
+    assert chargeback.tick(Known(owner.system.allocation.facts().state, {})) >= 0
     assert chargeback.statements(Wanted("2026-10")) == before
+
+
+def test_a_week_says_what_was_attainable_and_where_the_rest_went(owner: Owner) -> None:
+    found = keyed(owner, "operator").get("/v1/yield-report?weeks=6").json()
+    weeks = {item["week"][:10]: item for item in found["weeks"]}
+    week = weeks["2026-09-28"]
+    assert week["pool"] == "simulated" and 0 < week["valued_hours"] < week["hours"]
+    assert week["attainable"] > 0 and set(week["lost"]) == set(CAUSES)
+    assert abs(week["attainable"] - week["realized"] - sum(week["lost"].values())) < 1e-3
+    assert week["lost"]["withheld"] >= 0 and week["lost"]["load_misjudged"] >= 0
+    raw = next(item for item in week["uses"] if item["use"] == "raw")
+    # The lease of two accelerators for three hours, in the class spot at half of 2.00 an hour, and 1,275 W.
+    assert 5 < raw["accelerator_hours"] <= 6 and raw["earned"] > 0
+    assert raw["per_watt_year"] == pytest.approx(raw["per_accelerator_hour"] * 8760 / 1275, rel=1e-4)
+    for item in found["weeks"]:
+        assert item["share"] is None or item["share"] <= 1.0001
+    assert keyed(owner, "operator").get("/v1/yield-report?pool=none").status_code == 404
+    assert keyed(owner, owner.teams["safety"]).get("/v1/yield-report").status_code == 403
+
+
+def test_the_page_of_yield_shows_the_mix_and_the_losses(owner: Owner) -> None:
+    operator = owner.system.accounts.organization("operator")
+    made = owner.system.people.invite(operator, "reader@example.com", "operator_read_only", "test")
+    owner.system.people.accept(made.secret, "Ada", GOOD, "")
+    browser = Browser(owner.api)
+    assert browser.sign_in("reader@example.com").status_code == 303
+    text = browser.get("/yield?weeks=13")
+    assert "The mix" in text and "week of 2026-09-28" in text and "Withheld from sale" in text

@@ -133,6 +133,7 @@ def verbs(service: Service, at: dict[str, str], out: Path) -> list[tuple[str, di
         (f"demand claim {pool.name} 1 --json", {"claim": "id"}), ("demand claims", {}), ("demand withdraw {claim}", {}),
         ("surplus", {}), ("record", {}), ("shadow --windows 1", {}), ("plan", {}), ("yield plan", {}),
         (f"yield explain {pool.name}", {}), ("yield chargeback", {}), ("yield chargeback --format focus", {}),
+        ("yield report", {}),
         ("reclaim create main 1 --reason why --preview", {}), ("reclaim ls", {}),
         (f"reclaim create {pool.name} 1 --reason why --json", {"reclaim": "id"}),
         ("reclaim waits " + pool.name, {}), ("reclaim show {reclaim}", {}), ("reclaim release {reclaim}", {}),

@@ -64,6 +64,8 @@ class Advice:
     quotes: float
     changed: bool
     reason: str
+    missed: float = 0.0
+    """What a day at `best` would earn beyond a day at the price of today, in orders times price."""
 
 
 @dataclass(slots=True)
@@ -127,13 +129,16 @@ class DemandModel:
         shares = np.array([(weights * self._accept(price)).sum() for price in grid])
         gains = (grid - worth) * _sold(self.rate / self.days * shares, capacity)
         best = float(grid[int(np.argmax(gains))])
+        today = (now - worth) * _sold(np.array([self.rate / self.days * self.accepted_share(now)[0]]), capacity)
         price = min(max(best, low), high)
         share, least, most = self.accepted_share(price)
         moved = price / now - 1
         reason = f"{share:.0%} of quotes accepted expected at {price:.4g}, from {self.weight:.0f} quotes"
         reason += f"; {moved:+.0%} towards {best:.4g}" if abs(moved) > 1e-3 else "; it stays"
         reason += "; the market has changed, so older quotes count less" if self.changed else ""
-        return Advice(price, best, share, least, most, self.weight, self.changed, reason)
+        return Advice(
+            price, best, share, least, most, self.weight, self.changed, reason, max(0.0, float(gains.max() - today[0]))
+        )
 
     def as_state(self) -> dict[str, Any]:
         return {

@@ -11,12 +11,13 @@ from sublet.accounts.answers import AnswerRoute
 from sublet.accounts.model import Actor, Require
 from sublet.allocation import wire
 from sublet.allocation.chargeback.service import Chargeback, Wanted
+from sublet.allocation.report.service import WEEKS_MAX
 from sublet.allocation.service import Allocation
 from sublet.values.wire import as_answer
 
 
 def router(allocation: Allocation, require: Require) -> APIRouter:
-    """`/v1/yield` and `/v1/chargeback`."""
+    """`/v1/yield`, `/v1/yield-report` and `/v1/chargeback`."""
     routes = APIRouter(tags=["allocation"], route_class=AnswerRoute)
     reading = Depends(require("yield:read"))
 
@@ -30,6 +31,13 @@ def router(allocation: Allocation, require: Require) -> APIRouter:
     def explain(pool: str) -> wire.YieldWorth:
         """Show what an hour of a pool is worth: each class and model, with its interval and its source."""
         return as_answer(wire.YieldWorth, allocation.explain(pool))
+
+    @routes.get("/v1/yield-report", dependencies=[reading])
+    def report(
+        weeks: Annotated[int, Query(ge=1, le=WEEKS_MAX)] = 4, pool: Annotated[str, Query(max_length=60)] = ""
+    ) -> wire.YieldReport:
+        """Show what pools earned in the last weeks against what they could have earned, and where the difference went."""
+        return as_answer(wire.YieldReport, allocation.report.weeks(weeks, pool))
 
     _add_chargeback(routes, allocation.chargeback, require)
     return routes

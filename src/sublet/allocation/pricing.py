@@ -8,7 +8,7 @@ from typing import Any
 
 from sublet.allocation.advice import Advice, Bounds, DemandModel
 from sublet.allocation.mix.model import Offer
-from sublet.allocation.model import Product, Round
+from sublet.allocation.model import Facts, Product
 from sublet.allocation.ports import AskedHour
 from sublet.values.money import NANO
 
@@ -34,18 +34,48 @@ def learned(rows: Sequence[AskedHour], reference: float) -> DemandModel:
     return model
 
 
-def advised(found: Round, product: Product, offer: Offer, rows: Sequence[AskedHour]) -> Advice | None:
-    """The price for the next day; None for a product without a price. An accelerator-hour counts as costing its energy and the
-    losses expected of the class; what other products would earn with it is not counted."""
+def advised(facts: Facts, product: Product, offer: Offer, rows: Sequence[AskedHour]) -> Advice | None:
+    """The price for the next day; None for a product without a price. An accelerator-hour counts as costing what leased-in
+    capacity costs or else its energy, and the losses expected of the class; what other products would earn with it is not counted.
+    Leased-in capacity is never advised below its cost."""
     if offer.price is None or offer.price <= 0 or product.reference <= 0:
         return None
     own = [row for row in rows if row.class_name == product.class_name]
-    orders = sum(row.quotes for row in own)
-    size = sum(row.accelerators * row.length_h for row in own) / orders if orders else 1.0
-    pool = found.facts.state.pool(product.pool)
-    capacity = pool.idle[0] * HOURS_PER_DAY / max(size, 1e-9)
+    pool = facts.state.pool(product.pool)
+    capacity = pool.idle[0] * HOURS_PER_DAY / max(_size(own), 1e-9)
     bounds = Bounds(max(FLOOR * product.reference, pool.cost, 1e-9), max(CEILING * product.reference, pool.cost, 1e-9))
-    return learned(own, product.reference).advise(offer.price, bounds, capacity, pool.energy + offer.loss)
+    return learned(own, product.reference).advise(
+        offer.price, bounds, capacity, max(pool.energy, pool.cost) + offer.loss
+    )
+
+
+def priced_low(facts: Facts, rows: Sequence[AskedHour]) -> dict[str, float]:
+    """What the best prices would add an hour, by pool: of each class, by the demand that its quotes show. Lengths of a class share
+    their price."""
+    found: dict[str, float] = {}
+    seen: set[tuple[str, str]] = set()
+    for product in facts.products:
+        key = product.pool, product.class_name
+        if key in seen:
+            continue
+        seen.add(key)
+        offer = next(
+            item for item in facts.state.pool(product.pool).offers
+            if (item.class_name, item.hours) == (product.class_name, product.hours)
+        )  # fmt: skip
+        pool_id = facts.pool_ids.get(product.pool)
+        own = [row for row in rows if (row.pool_id, row.currency) == (pool_id, facts.state.currency)]
+        advice = advised(facts, product, offer, own)
+        if advice is not None:
+            size = _size([row for row in own if row.class_name == product.class_name])
+            found[product.pool] = found.get(product.pool, 0.0) + advice.missed * size / HOURS_PER_DAY
+    return found
+
+
+def _size(rows: Sequence[AskedHour]) -> float:
+    """Accelerator-hours of an order, on average."""
+    orders = sum(row.quotes for row in rows)
+    return sum(row.accelerators * row.length_h for row in rows) / orders if orders else 1.0
 
 
 def as_dict(advice: Advice | None) -> dict[str, Any] | None:

@@ -11,11 +11,13 @@ import structlog
 from sqlalchemy import Connection
 
 from sublet.allocation import store as sql
-from sublet.allocation.chargeback.service import Chargeback
+from sublet.allocation.chargeback.service import Chargeback, Known
 from sublet.allocation.mix.decide import decide
 from sublet.allocation.mix.program import Solver
 from sublet.allocation.model import FRESH, ROUNDS_KEPT, Facts, Round, nearest
 from sublet.allocation.ports import AllocationPorts
+from sublet.allocation.pricing import priced_low
+from sublet.allocation.report.service import Report
 from sublet.allocation.worth import explained
 from sublet.store import Store
 from sublet.values.errors import NotFoundError
@@ -39,9 +41,17 @@ Price = Callable[[], float | None]
 class Allocation:
     """Yield on one database. Rounds are decided by one control plane at a time."""
 
-    def __init__(self, store: Store, ports: AllocationPorts, chargeback: Chargeback, solver_s: float = 5.0) -> None:
+    def __init__(
+        self,
+        store: Store,
+        ports: AllocationPorts,
+        chargeback: Chargeback,
+        report: Report,
+        solver_s: float = 5.0,
+    ) -> None:
         self._store = store
         self.chargeback = chargeback
+        self.report = report
         self._ports = ports
         self._solver = Solver(solver_s)
         self._lock = threading.Lock()
@@ -59,6 +69,11 @@ class Allocation:
         facts = self.facts()
         with self._lock:
             return Round(facts, decide(facts.state, self._solver))
+
+    def latest(self) -> dict[str, Any] | None:
+        """The document of the last round that was kept; None before the first."""
+        with self._store.read() as connection:
+            return sql.last_round(connection)
 
     def explain(self, pool: str) -> dict[str, Any]:
         """What an hour of a pool (id or name) is worth, and why. Raises NotFoundError."""
@@ -101,8 +116,16 @@ class Allocation:
 
         self._store.write(keep)
         self.carry_out(plan)
-        self.chargeback.tick(facts.state, {pool_id: name for name, pool_id in facts.pool_ids.items()})
+        names = {pool_id: name for name, pool_id in facts.pool_ids.items()}
+        self.chargeback.tick(Known(facts.state, names, lambda: self._priced_low(facts)))
         return plan
+
+    def _priced_low(self, facts: Facts) -> dict[str, float]:
+        """What the best prices would add an hour, by pool name."""
+        since = self._store.clock.now() - timedelta(days=ASKED_DAYS)
+        with self._store.read() as connection:
+            asked = sql.asked_since(connection, since)
+        return priced_low(facts, asked)
 
     def plan(self, found: Round) -> Plan:
         """The steps that bring the scales of models to what the round decided."""

@@ -33,6 +33,11 @@ def rounds_between(connection: Connection, since: datetime, until: datetime) -> 
     return [(row.at, row.document) for row in rows]
 
 
+def last_round(connection: Connection) -> dict[str, Any] | None:
+    row = connection.execute(select(rounds.c.document).order_by(rounds.c.at.desc()).limit(1)).first()
+    return row.document if row is not None else None
+
+
 def replace_limits(connection: Connection, rows: Sequence[PoolLimits]) -> None:
     """The limits of one round; pools that are not among them are not limited any more."""
     connection.execute(delete(limits))

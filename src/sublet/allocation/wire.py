@@ -213,3 +213,55 @@ class Chargeback:
     end: Moment
     basis: str
     statements: list[ChargebackStatement]
+
+
+@answer
+class YieldLoss:
+    """Where a week's difference went, in major units: the causes add up to it. `withheld` was kept off sale, `load_misjudged` are
+    replicas that were too few, too many or of the wrong model, `unsold` was on sale, `broken` are credits, and `priced_low` is what
+    the best prices would have added."""
+
+    withheld: float
+    load_misjudged: float
+    unsold: float
+    broken: float
+    priced_low: float
+
+
+@answer
+class YieldUse:
+    """A use of a pool in a week (`raw` or `managed`), before credits and energy. `per_watt_year` is per IT watt."""
+
+    use: str
+    accelerator_hours: float
+    earned: float
+    per_accelerator_hour: float | None
+    per_watt_year: float | None
+
+
+@answer
+class YieldWeek:
+    """A pool's week: `realized` net of credits and energy, against what was `attainable` in hindsight. Hours that nobody could
+    value count as the average of the `valued_hours`; without any, what was attainable is null."""
+
+    pool: str
+    pool_id: str
+    week: Moment
+    currency: str
+    hours: int
+    valued_hours: int
+    realized: float
+    attainable: float | None
+    share: float | None
+    lost: YieldLoss | None
+    idle_hours: float
+    uses: list[YieldUse]
+
+
+@answer
+class YieldReport:
+    """Realized against attainable yield, by pool and week, newest first."""
+
+    since: Moment
+    until: Moment
+    weeks: list[YieldWeek]

@@ -89,7 +89,7 @@ def _product(found: Round, pool: str, offer: Offer, asked: Sequence[AskedHour]) 
         "asked_per_hour": told.asked.as_dict(),
         "accepted_share": told.accepted.as_dict(),
         "quota": found.mix.quotas.get((pool, offer.class_name, offer.hours), 0),
-        "advice": as_dict(advised(found, told, offer, asked)),
+        "advice": as_dict(advised(found.facts, told, offer, asked)),
     }
 
 

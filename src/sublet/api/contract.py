@@ -121,6 +121,7 @@ BOUNDED: dict[str, str] = {
     "/v1/events": "at most 200 events after `since`; `last` is where to go on",
     "/v1/leases/{lease_id}/events": "at most 200 events after `since`; `last` is where to go on",
     "/v1/chargeback": "a report: one entry for each internal team and currency",
+    "/v1/yield-report": "a report: one entry for each pool and week, at most 26 weeks",
     "/v1/yield": "a report: one entry for each pool, and as many changes as models run on them",
     "/v1/yield/{pool}": "a report: one entry for each class and model of the pool",
     "/v1/desk/worth": "a report: one entry for each currency",

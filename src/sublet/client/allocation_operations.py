@@ -8,6 +8,13 @@ ALLOCATION: tuple[Operation, ...] = (
     Operation("allocation.plan", "GET", "/v1/yield", answer="allocation:YieldPlan"),
     Operation("allocation.explain", "GET", "/v1/yield/{pool}", answer="allocation:YieldWorth"),
     Operation(
+        "allocation.report",
+        "GET",
+        "/v1/yield-report",
+        query=("weeks", "pool"),
+        answer="allocation:YieldReport",
+    ),
+    Operation(
         "allocation.read_chargeback",
         "GET",
         "/v1/chargeback",

@@ -1475,6 +1475,10 @@ class AsyncAllocation:
         """`GET /v1/yield/{pool}`"""
         return await self._call("allocation.explain", pool)
 
+    async def report(self, *, weeks: str | None = None, pool: str | None = None) -> allocation.YieldReport:
+        """`GET /v1/yield-report`"""
+        return await self._call("allocation.report", query={"weeks": weeks, "pool": pool})
+
     async def read_chargeback(self, *, month: str | None = None, basis: str | None = None) -> allocation.Chargeback:
         """`GET /v1/chargeback`"""
         return await self._call("allocation.read_chargeback", query={"month": month, "basis": basis})

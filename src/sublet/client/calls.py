@@ -1439,6 +1439,10 @@ class Allocation:
         """`GET /v1/yield/{pool}`"""
         return self._call("allocation.explain", pool)
 
+    def report(self, *, weeks: str | None = None, pool: str | None = None) -> allocation.YieldReport:
+        """`GET /v1/yield-report`"""
+        return self._call("allocation.report", query={"weeks": weeks, "pool": pool})
+
     def read_chargeback(self, *, month: str | None = None, basis: str | None = None) -> allocation.Chargeback:
         """`GET /v1/chargeback`"""
         return self._call("allocation.read_chargeback", query={"month": month, "basis": basis})

@@ -14,6 +14,13 @@ from sublet.shown import counted
 app = typer.Typer(no_args_is_help=True, help="Yield: the best mix of models and raw classes on idle capacity.")
 
 STATES = ("internal", "external", "starting", "draining", "withheld", "unsold", "unavailable")
+CAUSES = {
+    "withheld": "withheld",
+    "load_misjudged": "load misjudged",
+    "unsold": "unsold",
+    "broken": "broken",
+    "priced_low": "priced low",
+}
 OFF = "yield is off for every pool; set allocation.mode (or pools.allocation) to advise or act"
 
 
@@ -106,6 +113,67 @@ def explain(
     }
     print_rows(models, columns, "no model is deployed here")
     _print_left_out(found)
+
+
+@app.command("report")
+def report(
+    weeks: Annotated[int, typer.Option(min=1, max=26, help="Weeks back, the running one with them.")] = 4,
+    pool: Annotated[str, typer.Option(help="Pool, by id or name; by default, all.")] = "",
+    as_json: JsonFlag = False,
+) -> None:
+    """Show what pools earned by week against what they could have earned, and where the difference went."""
+    found = connect().document("allocation.report", query={"weeks": weeks, "pool": pool or None})
+    if as_json:
+        print_json(found)
+        return
+    rows = [
+        {
+            "week": item["week"][:10],
+            "pool": item["pool"],
+            "currency": item["currency"],
+            "realized": _amount(item["realized"]),
+            "attainable": _amount(item["attainable"]),
+            "share": "unknown" if item["share"] is None else f"{item['share']:.0%}",
+            **{cause: _amount((item["lost"] or {}).get(cause)) for cause in CAUSES},
+        }
+        for item in found["weeks"]
+    ]
+    columns = {
+        "week": "week of",
+        "pool": "pool",
+        "currency": "",
+        "realized": "realized",
+        "attainable": "attainable",
+        "share": "share",
+        **{cause: f"lost: {words}" for cause, words in CAUSES.items()},
+    }
+    print_rows(rows, columns, "no hour is booked yet: hours are booked ten minutes after they are over")
+    uses = [
+        {
+            "week": item["week"][:10],
+            "pool": item["pool"],
+            "use": use["use"],
+            "hours": f"{use['accelerator_hours']:,.1f}",
+            "hour": _amount(use["per_accelerator_hour"]),
+            "watt": _amount(use["per_watt_year"]),
+        }
+        for item in found["weeks"]
+        for use in item["uses"]
+        if use["accelerator_hours"]
+    ]
+    columns = {
+        "week": "week of",
+        "pool": "pool",
+        "use": "use",
+        "hours": "accelerator-hours",
+        "hour": "per hour",
+        "watt": "per watt-year",
+    }
+    if uses:
+        print_rows(uses, columns, "")
+    partly = sum(item["valued_hours"] < item["hours"] for item in found["weeks"])
+    if partly:
+        note(f"{counted(partly, 'row')} estimated from a part of the hours: yield was off in the others")
 
 
 @app.command("chargeback")

@@ -21,6 +21,7 @@ from sublet.console.selling import Selling
 from sublet.console.storing import Storing
 from sublet.console.usage import UsagePages
 from sublet.console.worth import Worth
+from sublet.console.yielding import Yielding
 from sublet.desk.whatif import Cases
 from sublet.reporting.actuals import recent_actuals
 from sublet.reporting.chatting import playing
@@ -50,6 +51,7 @@ def console_pages(system: Sublet, overviews: Overviews) -> tuple[Page | Screen, 
         *Selling(system.blocks, lambda: pools_for_sale(system)).screens(),
         *Maintaining(system.maintenance, system.capacity.stated_maintenance, lambda: pool_sizes(system)).screens(),
         *worth.screens(),
+        Yielding(system.allocation.latest, system.allocation.report.weeks).screen(),
         Charging(system.allocation.chargeback, system.clock.now).screen(),
         *UsagePages(system.ledger, system.accounts).screens(),
         owing_screen(system.ledger),

@@ -72,6 +72,7 @@ from sublet.wiring.owned import pool_specs, served_elsewhere
 from sublet.wiring.requests import take_usage
 from sublet.wiring.yield_books import chargeback_ports, check_teams
 from sublet.wiring.yield_facts import allocation_ports, list_price
+from sublet.wiring.yield_report import yield_report
 
 PENDING_MAX = 2_000
 GATEWAY_SOURCE = "sublet/gateway"
@@ -110,6 +111,7 @@ class Sublet:
                 settings.allocation.chargeback_basis,
                 settings.allocation.solver_s,
             ),
+            yield_report(settings, self.store),
             settings.allocation.solver_s,
         )
         self.surplus = self.capacity.surplus

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from sqlalchemy import Connection
 
 from sublet.allocation.chargeback.book import Book, Capacity, Span
+from sublet.allocation.report.hours import HourWorth
 from sublet.values.errors import InvalidInputError
 
 
@@ -29,7 +30,7 @@ class Observed:
 
 @dataclass(frozen=True, slots=True)
 class BookedHour:
-    """A stored hour of a pool."""
+    """A stored hour of a pool. `displaced_nano` and `worth` are None where nobody can say."""
 
     hour: datetime
     pool_id: str
@@ -38,6 +39,7 @@ class BookedHour:
     cost_nano: int
     market_nano: int
     displaced_nano: int | None
+    worth: HourWorth | None = None
 
 
 class ObserveHours(Protocol):

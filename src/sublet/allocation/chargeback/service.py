@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -19,6 +19,7 @@ from sublet.allocation.chargeback.statement import Basis, Hour, Statement, TeamL
 from sublet.allocation.errors import UnusableStateError
 from sublet.allocation.mix.model import State
 from sublet.allocation.mix.program import Solver
+from sublet.allocation.report.hours import HourWorth, worth_of
 from sublet.store import Store
 from sublet.values.clock import format_time
 from sublet.values.errors import InvalidInputError
@@ -44,6 +45,16 @@ FORMATS = ("csv", "focus")
 
 
 @dataclass(frozen=True, slots=True)
+class Known:
+    """What values an hour: the state of a round, the names of its pools by id, and what better prices would add in an hour, by
+    pool name."""
+
+    state: State
+    names: Mapping[str, str]
+    priced_low: Callable[[], Mapping[str, float]] = dict
+
+
+@dataclass(frozen=True, slots=True)
 class Wanted:
     """Which statement: a month (`2026-11`, or empty for the current one), a basis (or empty for the owner's choice), and the only
     team that the reader may see (empty: all of them)."""
@@ -62,9 +73,8 @@ class Chargeback:
 
     # -- books
 
-    def tick(self, state: State, pool_names: Mapping[str, str]) -> int:
-        """Note what is on sale now, and book the hours that are over. `state` says what hours are worth; `pool_names` are its
-        pools by id. Safe to repeat. Returns how many hours were booked."""
+    def tick(self, known: Known) -> int:
+        """Note what is on sale now, and book the hours that are over. Safe to repeat. Returns how many hours were booked."""
         now = self._store.clock.now()
         with self._store.read() as connection:
             counts = dict(self._ports.on_sale(connection))
@@ -76,7 +86,7 @@ class Chargeback:
             with self._store.read() as connection:
                 seen = self._ports.observe(connection, begin, end)
                 noted = sql.on_sale_between(connection, begin - ON_SALE_FOR, end)
-            made = [(hour, self._booked(hour, seen[hour], noted, (state, pool_names))) for hour in sorted(seen)]
+            made = [(hour, self._booked(hour, seen[hour], noted, known)) for hour in sorted(seen)]
 
         def write(connection: Any) -> None:
             self._store.lock(connection, "allocation")
@@ -93,27 +103,42 @@ class Chargeback:
         hour: datetime,
         pools: Sequence[Observed],
         noted: Mapping[str, Sequence[tuple[datetime, int]]],
-        known: tuple[State, Mapping[str, str]],
+        known: Known,
     ) -> list[BookedHour]:
         books = {
             item.pool_id: book(item.capacity, item.spans, on_sale_in(hour, noted.get(item.pool_id, ())))
             for item in pools
         }
         gained: dict[str, int | None] = {}
-        state, names = known
-        if state.pools and self._store.clock.now() - hour < PRICED + HOUR:
+        worth: dict[str, HourWorth | None] = {}
+        if known.state.pools and self._store.clock.now() - hour < PRICED + HOUR:
+            by_name = {known.names[pool_id]: found for pool_id, found in books.items() if pool_id in known.names}
             try:
-                by_name = {names[pool_id]: found for pool_id, found in books.items() if pool_id in names}
-                by_pool = displaced(state, by_name, self._solver)
-                gained = {pool_id: by_pool.get(name) for pool_id, name in names.items()}
+                by_pool = displaced(known.state, by_name, self._solver)
+                by_worth = {name: worth_of(known.state, name, by_name, self._solver) for name in by_name}
             except UnusableStateError as error:
-                log.warning("opportunity_price_unknown", hour=format_time(hour), reason=str(error))
+                log.warning("hour_not_valued", hour=format_time(hour), reason=str(error))
+            else:
+                gained = {pool_id: by_pool.get(name) for pool_id, name in known.names.items()}
+                low = known.priced_low()
+                worth = {
+                    pool_id: replace(found, priced_low=low.get(name, 0.0))
+                    for pool_id, name in known.names.items()
+                    if (found := by_worth.get(name)) is not None
+                }
         return [
             BookedHour(
-                hour, item.pool_id, item.currency, books[item.pool_id], item.cost_nano, item.market_nano, gained.get(item.pool_id)
+                hour,
+                item.pool_id,
+                item.currency,
+                books[item.pool_id],
+                item.cost_nano,
+                item.market_nano,
+                gained.get(item.pool_id),
+                worth.get(item.pool_id),
             )
             for item in pools
-        ]  # fmt: skip
+        ]
 
     # -- statements
 

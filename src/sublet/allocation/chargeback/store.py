@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import astuple
 from datetime import datetime
 
 from sqlalchemy import Connection, delete, func, insert, select
 
 from sublet.allocation.chargeback.book import Book, Use
 from sublet.allocation.chargeback.model import BookedHour
+from sublet.allocation.report.hours import HourWorth
 from sublet.store.tables.allocation import allocation_books as books
 from sublet.store.tables.allocation import allocation_on_sale as on_sale
 
@@ -53,6 +55,7 @@ def save_books(connection: Connection, hour: datetime, rows: Sequence[BookedHour
                 cost_nano=row.cost_nano,
                 market_nano=row.market_nano,
                 displaced_nano=row.displaced_nano,
+                worth=[round(each, 9) for each in astuple(row.worth)] if row.worth is not None else None,
             )
         )
 
@@ -64,7 +67,9 @@ def books_between(connection: Connection, since: datetime, until: datetime) -> I
         seconds = {(Use(use), team, product): count for use, team, product, count in row.states}
         found = Book(row.capacity_s, seconds, row.excess_s)
         found.check()
-        yield BookedHour(row.hour, row.pool_id, row.currency, found, row.cost_nano, row.market_nano, row.displaced_nano)
+        worth = HourWorth(*row.worth) if row.worth is not None else None
+        nanos = row.cost_nano, row.market_nano, row.displaced_nano
+        yield BookedHour(row.hour, row.pool_id, row.currency, found, *nanos, worth)
 
 
 def forget_before(connection: Connection, noted: datetime, kept: datetime) -> None:

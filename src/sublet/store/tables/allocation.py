@@ -74,4 +74,6 @@ allocation_books = Table(
     Column("cost_nano", BigInteger, nullable=False),
     Column("market_nano", BigInteger, nullable=False),
     Column("displaced_nano", BigInteger, nullable=True),
+    # What the hour could have earned (`report.hours.HourWorth`), in major units.
+    Column("worth", Json, nullable=True),
 )

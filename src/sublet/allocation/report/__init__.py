@@ -1,0 +1,1 @@
+"""What was earned against what could have been, and where the difference went."""
