@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import Connection, delete, func, select, text
+from sqlalchemy import Connection, delete, func, select
 
 from sublet.ledger import events
 from sublet.ledger import store as sql
@@ -51,6 +51,7 @@ from sublet.ledger.proof.findings import Proof
 from sublet.ledger.proof.health import health_of
 from sublet.ledger.proof.prover import Prover
 from sublet.ledger.publishing import Publishing
+from sublet.ledger.rating.arrivals import arrived
 from sublet.ledger.rating.batches import BATCH_DEFAULT, Rating, RatingReport, RerateReport
 from sublet.ledger.store import RATING
 from sublet.ledger.usage import days, dismissals
@@ -142,9 +143,10 @@ class Ledger:
         """Rate and post everything that has arrived, one batch per transaction, and retry waiting events."""
         report = RatingReport()
         self._count_days()
+        self._recount()
         if not self._work_waits():
             return report
-        through = self._arrived()
+        through = arrived(self._store)
         while True:
             done = self._store.write(
                 lambda connection: self._rating.rate_arrived(connection, through, batch, self._store.clock.now())
@@ -170,6 +172,13 @@ class Ledger:
             behind = days.is_behind(connection)
         while behind:
             behind = self._store.write(lambda connection: days.catch_up(connection, self._parties))
+
+    def _recount(self) -> None:
+        """Bring what was posted to terms that were published since, in transactions of their own."""
+        with self._store.read() as connection:
+            due = self._rating.recount_due(connection)
+        while due:
+            due = self._store.write(lambda connection: self._rating.recount(connection, self._store.clock.now()))
 
     def rerate(self, organization_id: str, label: str) -> RerateReport:
         """Rate the usage of a month again with the current price book: by reversal, and for a closed month as adjustments."""
@@ -206,18 +215,6 @@ class Ledger:
             if sql.last_event_seq(connection) > position:
                 return True
             return connection.execute(select(waiting.c.event_seq).limit(1)).first() is not None
-
-    def _arrived(self) -> int:
-        """The number up to which every event is committed. Later ones may still be in open transactions."""
-        if self._store.is_sqlite:
-            with self._store.read() as connection:
-                return sql.last_event_seq(connection)
-
-        def fence(connection: Connection) -> int:
-            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": sql.INTAKE_LOCK})
-            return sql.last_event_seq(connection)
-
-        return self._store.write(fence)
 
     def publish_prices(self, book: PriceBook, seen: Condition = ANY_STATE) -> int:
         """Publish `book` as the current price book, and return its version. Raises the errors of `Publishing.book`."""

@@ -26,9 +26,9 @@ from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from sublet.accounts.directory import organizations
 from sublet.ledger.model import GENESIS, Party
-from sublet.store.tables.ledger import budget_states, credit_grants, heads, periods
+from sublet.store.tables.ledger import budget_states, counters, credit_grants, heads, periods
 from sublet.store.types import Instant
-from sublet.values.clock import to_micros
+from sublet.values.clock import from_micros, to_micros
 
 CHUNK = 500
 RATING, LINES = "rating", "lines"
@@ -213,28 +213,66 @@ def lines_of_events(connection: Connection, seqs: Sequence[int]) -> list[LineRow
     return sorted(found)
 
 
+# What can reverse a line belongs to its own event (a rerating), to a correction of that event, or, where the line is itself a
+# correction's, to another correction of the same event.
+_STANDS = (
+    "l.kind NOT IN ('reversal', 'superseded') AND NOT EXISTS "
+    "(SELECT 1 FROM ledger_lines r WHERE r.event_seq = l.event_seq AND r.reverses = l.line_no) "
+    "AND NOT EXISTS (SELECT 1 FROM ledger_lines r JOIN ledger_events f ON f.seq = r.event_seq "
+    "JOIN ledger_events e ON f.corrects_source = e.source AND f.corrects_id = e.event_id "
+    "WHERE f.corrects_id IS NOT NULL AND e.seq = l.event_seq AND r.reverses = l.line_no) "
+    "AND NOT EXISTS (SELECT 1 FROM ledger_events e JOIN ledger_events f ON f.corrects_source = e.corrects_source "
+    "AND f.corrects_id = e.corrects_id JOIN ledger_lines r ON r.event_seq = f.seq "
+    "WHERE e.seq = l.event_seq AND e.corrects_id IS NOT NULL AND f.corrects_id IS NOT NULL AND r.reverses = l.line_no)"
+)
+
+
 def standing_lines(
     connection: Connection, organization_id: str, period_start: int, after: int, limit: int
 ) -> list[LineRow]:
-    """Lines of a period, with a number above `after`, that charge something and that nothing has reversed.
-
-    What can reverse a line belongs to its own event (a rerating), to a correction of that event, or, where the line is itself
-    a correction's, to another correction of the same event.
-    """
+    """Lines of a period, with a number above `after`, that charge something and that nothing has reversed."""
     statement = text(
         f"SELECT {LINE_COLUMNS} FROM ledger_lines l WHERE l.line_no > :after AND l.organization_id = :organization "
-        "AND l.period_start = :start AND l.kind NOT IN ('reversal', 'superseded') AND NOT EXISTS "
-        "(SELECT 1 FROM ledger_lines r WHERE r.event_seq = l.event_seq AND r.reverses = l.line_no) "
-        "AND NOT EXISTS (SELECT 1 FROM ledger_lines r JOIN ledger_events f ON f.seq = r.event_seq "
-        "JOIN ledger_events e ON f.corrects_source = e.source AND f.corrects_id = e.event_id "
-        "WHERE f.corrects_id IS NOT NULL AND e.seq = l.event_seq AND r.reverses = l.line_no) "
-        "AND NOT EXISTS (SELECT 1 FROM ledger_events e JOIN ledger_events f ON f.corrects_source = e.corrects_source "
-        "AND f.corrects_id = e.corrects_id JOIN ledger_lines r ON r.event_seq = f.seq "
-        "WHERE e.seq = l.event_seq AND e.corrects_id IS NOT NULL AND f.corrects_id IS NOT NULL AND r.reverses = l.line_no) "
-        "ORDER BY l.line_no LIMIT :limit"
+        f"AND l.period_start = :start AND {_STANDS} ORDER BY l.line_no LIMIT :limit"
     )
     given = {"after": after, "organization": organization_id, "start": period_start, "limit": limit}
     return [LineRow._make(row) for row in connection.execute(statement, given)]
+
+
+def newest_standing_line(
+    connection: Connection, organization_id: str, period_start: int, rate_id: str
+) -> LineRow | None:
+    """The newest line of a rate in an open period that charges something and that nothing has reversed."""
+    columns = ", ".join(f"l.{name}" for name in LineRow._fields)
+    # In this order the database reads the organization's transactions of the period, and no other line.
+    statement = text(
+        f"SELECT {columns} FROM ledger_transactions t CROSS JOIN ledger_lines l WHERE t.organization_id = :organization "
+        "AND t.period_start = :start AND l.transaction_no = t.transaction_no AND l.period_start = :start "
+        f"AND l.rate_id = :rate AND {_STANDS} ORDER BY l.line_no DESC LIMIT 1"
+    )
+    given = {"organization": organization_id, "start": period_start, "rate": rate_id}
+    row = connection.execute(statement, given).first()
+    return None if row is None else LineRow._make(row)
+
+
+def counters_of(connection: Connection, organization_id: str, period_start: int) -> list[tuple[str, int, int, str]]:
+    """The counters of an organization in a period: chain, nano-units posted, the same by the list, and the slices."""
+    columns = counters.c
+    statement = (
+        select(columns.rate_id, columns.nano, columns.list_nano, columns.slices)
+        .where(columns.organization_id == organization_id, columns.period_start == from_micros(period_start))
+        .order_by(columns.rate_id)
+    )
+    return [(row.rate_id, row.nano, row.list_nano, row.slices) for row in connection.execute(statement)]
+
+
+def cards_since(connection: Connection, version: int, limit: int) -> list[tuple[int, str]]:
+    """Rate cards that were published after a version of everything, as (version, organization), in order."""
+    statement = text(
+        "SELECT version, organization_id FROM ledger_books WHERE version > :version AND organization_id <> '' "
+        "ORDER BY version LIMIT :limit"
+    )
+    return [(row[0], row[1]) for row in connection.execute(statement, {"version": version, "limit": limit})]
 
 
 def last_event_seq(connection: Connection) -> int:

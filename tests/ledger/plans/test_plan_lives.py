@@ -203,8 +203,6 @@ class Life:
 @settings(max_examples=4, deadline=None)
 @given(life=life_of)
 def test_a_subscriber_pays_what_the_naive_rule_says(lived: Ledger, life: dict[str, Any]) -> None:
-    # What was rated before the terms changed is counted again with the next usage of its month: here there always is some.
-    life["usage"] += [(30, 1), (58, 1), (89, 1)]
     played = Life(lived, life)
     played.live()
     expected = naive(life)

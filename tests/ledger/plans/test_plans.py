@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 from tests.ledger.payer import Account
+from tests.ledger.test_notes_lives import killed
 
+from sublet.ledger.invoices.taxes import NoTax
 from sublet.ledger.plans.model import Coupon, plan_from_dict
 from sublet.ledger.plans.service import Wanted
 from sublet.ledger.prices.cards import card_from_dict
@@ -74,6 +76,54 @@ def test_an_upgrade_is_prorated_by_days_and_what_is_included_with_it(account: Op
     assert sum(fees.values()) == Decimal("57.60")
     # 14/31 x 3,100 + 17/31 x 6,200 are included: 4,800 of 5,000.
     assert sum(Decimal(line["amount"]) for line in document["lines"] if line["kind"] == "usage") == 4
+    payer.sound()
+
+
+def test_what_was_used_before_an_upgrade_is_counted_again_at_once(account: Open) -> None:
+    """30 requests by January 10 of a plan that includes 10; from the 16th on the plan includes 100, for 16 of 31 days."""
+    payer = account()
+    for name, included in (("small", 10), ("large", 100)):
+        usage = {"meter": "requests", "kind": "per_unit", "amount": "1", "included": included}
+        plan = {"id": name, "currency": "EUR", "begins": "calendar", "amount": "1", "usage": [usage]}
+        payer.ledger.plans.publish(plan_from_dict(plan, "test"))
+    made = payer.ledger.plans.subscribe(payer.owner, Wanted("small"))
+    payer.on(11)
+    payer.use(10, "0.30")
+    assert payer.balance("revenue.models") == -20
+    payer.on(16)
+    before = payer.ledger.plans.change(made["id"], Wanted("large"), preview=True)
+    assert before["plan_id"] == "large" and payer.balance("revenue.models") == -20
+    payer.ledger.plans.change(made["id"], Wanted("large"))
+    payer.ledger.rate()
+    assert (10 * 15 + 100 * 16) / 31 > 30 and payer.balance("revenue.models") == 0
+    posted = payer.accounts()
+    payer.ledger.plans.change(made["id"], Wanted("large"))
+    payer.ledger.rate()
+    assert payer.accounts() == posted
+    payer.sound()
+    payer.cancel("10")
+    assert payer.balance("revenue.models") == 0
+    payer.sound()
+
+
+@pytest.mark.parametrize("place", [1, 4, 9, 14, 19, 24])
+def test_counting_again_is_not_lost_or_doubled_when_the_process_is_killed(account: Open, place: int) -> None:
+    payer = account()
+    offer(payer, TEAM, PRO | {"usage": [{**TEAM["usage"][0], "included": 31_000}]})
+    made = subscribe(payer)
+    payer.on(11)
+    payer.use(10, "100")
+    before = payer.balance("revenue.models")
+    assert before == -(10_000 - 3_100) * Fraction(2, 100)
+    payer.on(16)
+    payer.ledger.plans.change(made, Wanted("pro"))
+    killed(payer.ledger.store, place, payer.ledger.rate)
+    payer.taxed(NoTax())
+    payer.ledger.rate()
+    after = payer.accounts()
+    assert payer.balance("revenue.models") == 0
+    payer.ledger.rate()
+    assert payer.accounts() == after
     payer.sound()
 
 

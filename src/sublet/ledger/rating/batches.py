@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 
 from sqlalchemy import Connection, delete, select
@@ -17,7 +17,7 @@ from sublet.ledger.periods import Period, following, month_of
 from sublet.ledger.prices.book import PriceBook, Rate
 from sublet.ledger.prices.booking import Books
 from sublet.ledger.rating.chains import Chain, Key
-from sublet.ledger.rating.charging import Charge, Group, advance, entry_of, group_kind, line_of, units, waves
+from sublet.ledger.rating.charging import LIST, Charge, Group, advance, entry_of, group_kind, line_of, units, waves
 from sublet.ledger.rating.slicing import start_after
 from sublet.ledger.store import LINES, RATING, EventRow, LineRow
 from sublet.ledger.usage import days
@@ -31,6 +31,9 @@ BATCH_DEFAULT = 5_000
 NO_PRICE, NO_ORIGINAL, MISMATCH, BEYOND_LIMITS = "no_price", "no_original", "mismatch", "beyond_limits"
 RETRY_MAX = 2_000
 LEFT_NAMED_MAX = 10
+RECOUNTED = "recounted"
+"""The head that says up to which version rate cards were counted again."""
+RECOUNT_MAX = 100
 
 
 @dataclass
@@ -236,6 +239,73 @@ class Rating:
         for left in held_back:
             report.leave(*left)
         return report, standing[-1].line_no
+
+    def recount_due(self, connection: Connection) -> bool:
+        """Whether terms of single customers were published whose open months were not counted again."""
+        position, _ = sql.read_head(connection, RECOUNTED)
+        return bool(sql.cards_since(connection, position, 1))
+
+    def recount(self, connection: Connection, now: datetime) -> bool:
+        """Count the open months of up to RECOUNT_MAX customers again whose terms were published since the last time; whether there are
+        more. What the change makes of earlier usage is posted without waiting for the next usage of that month.
+
+        Not in the transaction that publishes: what is remembered of the books must never come from one that is rolled back.
+        """
+        sql.lock_head(connection, RATING)
+        position, _ = sql.lock_head(connection, RECOUNTED)
+        changed = sql.cards_since(connection, position, RECOUNT_MAX)
+        charges: list[Charge] = []
+        for owner in dict.fromkeys(owner for _, owner in changed):
+            charges += self._counters_again(connection, self._parties.get(connection, owner), now)
+        self._book(connection, charges, [], RatingReport(), now)
+        if changed:
+            sql.move_head(connection, RECOUNTED, changed[-1][0])
+        return len(changed) == RECOUNT_MAX
+
+    def _counters_again(self, connection: Connection, party: Party, now: datetime) -> list[Charge]:
+        """Charges that bring this month's counters, and those of the month before, to the present terms; closed months stay."""
+        this = month_of(now, party.timezone)
+        before = month_of(this.start - timedelta(days=1), party.timezone)
+        charges: list[Charge] = []
+        for period in (before, this):
+            start = to_micros(period.start)
+            for name, nano, list_nano, stored in sql.counters_of(connection, party.id, start):
+                if not name.startswith(LIST) and (party.id, start) not in sql.closed_periods(connection, [party.id]):
+                    chain = Chain.of(nano, list_nano, stored, partial(self._books.resolve, connection, party))
+                    charges += self._counted_again(
+                        connection, party, self._books.current(connection), chain, (name, start)
+                    )
+        return charges
+
+    def _counted_again(
+        self, connection: Connection, party: Party, book: PriceBook, chain: Chain, key: tuple[str, int]
+    ) -> list[Charge]:
+        """The newest line of a counter, reversed and charged again; nothing where that changes nothing."""
+        name, start = key
+        for part in reversed(chain.slices):
+            line = sql.newest_standing_line(connection, party.id, start, part.rate.id) if part.steps else None
+            if line is None:
+                continue
+            event = sql.events_by_seq(connection, [line.event_seq])[line.event_seq]
+            origin = event
+            if event.kind != USAGE:
+                found = sql.event_named(connection, event.corrects_source or "", event.corrects_id or "")
+                assert found is not None
+                origin = found
+            try:
+                old = self.rate_of_line(connection, line, origin, party)
+            except _WaitsError:
+                continue
+            rate = self._books.rate(book, party, origin.meter, origin.dimensions, origin.at, origin.resource)
+            if rate is None or rate.chain != name:
+                continue
+            again = self._charge(event, "rerating", party, rate, book, line.quantity, origin)
+            if chain.value(again.spans) == chain.nano:
+                return []
+            stood = self._books.version(connection, line.book_version)
+            back = self._charge(event, "reversal", party, old, stood, -line.quantity, origin)
+            return [replace(back, reverses=line.line_no, rerated=True), replace(again, rerated=True)]
+        return []
 
     def rate_of_line(self, connection: Connection, line: LineRow, event: EventRow, party: Party) -> Rate:
         """The rate by which `line` was rated: by the book version of its day."""
