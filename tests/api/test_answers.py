@@ -20,7 +20,7 @@ class Reader:
         self.service = service
 
     def ask(self, method: str, template: str, body: Any = None, who: str = "operator", **places: Any) -> Any:
-        path = template.replace("{model:path}", "{model}").format(**places)
+        path = template.replace(":path}", "}").format(**places)
         query = places.get("query", "")
         answer = self.service.ask(who, method, f"{path}{query}", body)
         assert answer.status_code < 300, f"{method} {path}: {answer.text}"
@@ -153,3 +153,9 @@ def test_what_is_told_of_models(service: Service) -> None:
     reader.ask("PUT", "/v1/deployments/{model:path}/scale", {"replicas": 1}, model=MODEL)
     reader.ask("PUT", "/v1/deployments/{model:path}/pools", {"pool_ids": [service.world.pool.id]}, model=MODEL)
     assert reader.ask("GET", "/v1/deployments")["models"][0]["deployment"]
+    served = {"upstreams": [{"model": MODEL}]}
+    reader.ask("POST", "/v1/model-routes", {"name": "chat", **served, "preview": True})
+    reader.ask("POST", "/v1/model-routes", {"name": "chat", **served})
+    reader.ask("PUT", "/v1/model-routes/{route:path}", served | {"spill": True}, route="chat")
+    assert reader.ask("GET", "/v1/model-routes")["routes"][0]["upstreams"][0]["replicas_ready"] is not None
+    reader.ask("GET", "/v1/model-routes/{route:path}", route="chat")

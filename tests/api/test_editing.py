@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -58,6 +59,9 @@ def edits(service: Service) -> dict[str, Edit]:
     assert service.client.post("/v1/pricing-plans", content=terms, headers=headers).status_code == 201
     taken = service.ask("operator", "POST", "/v1/plan-subscriptions", {"organization_id": acme, "plan_id": "p"})
     seats = f"/v1/plan-subscriptions/{taken.json()['id']}"
+    route = {"name": "chat", "upstreams": [{"model": MODEL}]}
+    assert service.ask("operator", "POST", "/v1/model-routes", route).status_code == 201
+    routed = "/v1/model-routes/chat"
     told = f"/v1/subscriptions/{service.ask('operator', 'POST', '/v1/subscriptions', hook).json()['id']}"
     return {
         "ssh keys": (keys, "PUT", keys, [{"ssh_public_keys": [SSH_KEY]}, {"ssh_public_keys": [SSH_KEY, KEY]}]),
@@ -71,6 +75,9 @@ def edits(service: Service) -> dict[str, Edit]:
         "limit": (f"/v1/limits/{limit}", "PUT", f"/v1/limits/{limit}", [{"concurrency": 6}, {"concurrency": 7}]),
         "deployment": (model, "PUT", f"{model}/scale", [{"replicas": 1}, {"replicas": 2}]),
         "block": (block, "POST", f"{block}/change", [{least: "1"}, {least: "2"}]),
+        "route": (routed, "PUT", routed, [
+            {"upstreams": [{"model": MODEL, "weight": weight}], "spill": True} for weight in (2, 3)
+        ]),
         "subscription": (told, "PATCH", told, [{"kinds": ["lease.*"]}, {"name": "b"}]),
         "unit": (unit, "PUT", f"{unit}/service", [{"in_service": False, "reason": "a"}, {"in_service": False, "reason": "b"}]),
     }  # fmt: skip
@@ -164,7 +171,7 @@ def test_the_document_says_which_operations_know_tags(service: Service) -> None:
         if ("If-Match" in headers) or "412" in told["responses"]:
             assert (method, path) in EDITS, kind
     assert all(shown in TAGGED for shown in EDITS.values())
-    known = {(item.method, item.path.replace("{model}", "{model:path}")) for item in ALL if item.edits}
+    known = {(item.method, re.sub(r"{(model|route)}", r"{\1:path}", item.path)) for item in ALL if item.edits}
     assert known == set(EDITS)
 
 

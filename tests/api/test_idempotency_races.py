@@ -33,7 +33,7 @@ EVENT = "application/cloudevents+json"
 TOML = "application/toml"
 LEFT_OUT = {"ledger.credit_invoice"}
 """It leaves nothing to pay or to void for the requests after it. It keeps its answer with its effect, as those do."""
-PREVIEWED = ("ledger.return_deposit", "ledger.refund", "ledger.net", "ledger.write_off")
+PREVIEWED = ("ledger.return_deposit", "ledger.refund", "ledger.net", "ledger.write_off", "models.add_route")
 BOOK = """
 name = "ours"
 [[prices]]
@@ -241,6 +241,7 @@ class Prepared:
             "leases.release": at(op, "/v1/quarantine/{}/release", self.units, {"reason": "looked at it"}),
             "models.deploy": of(op, "/v1/deployments", deployment | {"replicas_max": 2}, deployment | {"replicas_max": 3}),
             "models.add_models": of(op, "/v1/catalog", (TOML, toml("one")), (TOML, toml("two"))),
+            "models.add_route": of(op, "/v1/model-routes", named("r1"), named("r2")),
             "models.pull": ((op, f"/v1/catalog/{MODEL}/pull", None), rate),
             "ledger.take_usage": of(op, "/v1/usage", (EVENT, self.event("e1")), (EVENT, self.event("e2"))),
             "ledger.give_credit": of(op, "/v1/credits", credit(acme, "1"), credit(acme, "2")),
@@ -280,6 +281,10 @@ class Prepared:
             "maintenance.cancel": at(op, "/v1/maintenance/{}/cancel", self.windows),
             "ledger.void_invoice": of(op, f"/v1/invoices/{self.mistaken}/void", {"reason": "a slip"}, {"reason": "an error"}),
         }  # fmt: skip
+
+
+def named(name: str) -> dict[str, Any]:
+    return {"name": name, "upstreams": [{"model": MODEL}]}
 
 
 def toml(name: str) -> bytes:

@@ -139,6 +139,8 @@ def verbs(service: Service, at: dict[str, str], out: Path) -> list[tuple[str, di
         ("reclaim waits " + pool.name, {}), ("reclaim show {reclaim}", {}), ("reclaim release {reclaim}", {}),
         (f"models add {at['models']}", {}), ("models ls", {}), ("models scale far 1", {}), ("models pull far", {}),
         (f"models place far {pool.name}", {}),
+        ("models route add chat far,weight=2", {}), ("models route ls", {}), ("models route set chat --spill", {}),
+        ("models route rm chat", {}),
         ("models rm far", {}),
         (f"volume create data --gib 1 --pool {pool.name}", {}), ("volume ls", {}), ("volume show data", {}),
         (f"volume cp {at['usage']} data:usage", {}), ("volume snapshot data --name one --no-wait", {}),

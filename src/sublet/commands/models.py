@@ -10,11 +10,14 @@ from typing import Annotated, Any
 import typer
 
 from sublet.client.remote import LONG_S, connect
+from sublet.commands import model_routes
 from sublet.output import JsonFlag, print_json, print_rows, say, waiting
 from sublet.shown import short_id, time_text
 from sublet.values.errors import InvalidInputError
 
 app = typer.Typer(no_args_is_help=True, help="Managed models: the catalog, deployments and their replicas.")
+
+app.add_typer(model_routes.app, name="route")
 
 Name = Annotated[str, typer.Argument(help="Name of the model, as shown by `sublet models ls`.")]
 FILE_BYTES_MAX = 256 * 1024

@@ -71,6 +71,7 @@ class RouteSettings(Section):
         default=False,
         description="whether the next priority also serves while the ones before are busy, and not only when they fail",
     )
+    affinity: bool = Field(default=True, description="whether prompts that begin alike go to the same replica")
 
 
 class ReservedSettings(Section):

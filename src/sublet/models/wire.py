@@ -8,10 +8,14 @@ from typing import Annotated
 from annotated_types import Interval, MaxLen, MinLen
 
 from sublet.values.moments import Moment
-from sublet.values.wire import LINE, Whole, answer, body
+from sublet.values.wire import LINE, Flag, Number, Whole, answer, body
 
 REPLICAS_MAX = 64
 POOLS_MAX = 16
+ROUTE_NAME_LENGTH_MAX = 80
+UPSTREAMS_MAX = 16
+WEIGHT_MIN, WEIGHT_MAX = 0.01, 100.0
+PRIORITY_MAX = 100
 
 Replicas = Annotated[Whole, Interval(ge=0, le=REPLICAS_MAX)]
 
@@ -158,4 +162,85 @@ class ModelList:
     """A page of the models in the catalog, by name."""
 
     models: list[CatalogModel]
+    next: str | None
+
+
+ModelName = Annotated[str, MinLen(1), MaxLen(ROUTE_NAME_LENGTH_MAX), LINE]
+
+
+@body
+class RouteUpstream:
+    """A model of the catalog that serves a route. `weight` is its share among the models of the same priority, for each of its
+    slots. Models with a smaller `priority` are tried first."""
+
+    model: ModelName
+    weight: Annotated[Number, Interval(ge=WEIGHT_MIN, le=WEIGHT_MAX)] = 1.0
+    priority: Annotated[Whole, Interval(ge=0, le=PRIORITY_MAX)] = 0
+
+
+@body
+class RouteValues:
+    """The models that serve a route.
+
+    With `spill`, models of the next priority also serve while those before them are busy, and not only when they fail. With
+    `affinity`, prompts that begin alike go to the same replica. With `preview`, nothing is changed.
+    """
+
+    upstreams: Annotated[list[RouteUpstream], MinLen(1), MaxLen(UPSTREAMS_MAX)]
+    spill: Flag = False
+    affinity: Flag = True
+    preview: Flag = False
+
+
+@body
+class NewRoute:
+    """A public model name that several models of the catalog serve.
+
+    With `spill`, models of the next priority also serve while those before them are busy, and not only when they fail. With
+    `affinity`, prompts that begin alike go to the same replica. With `preview`, nothing is changed.
+    """
+
+    name: ModelName
+    upstreams: Annotated[list[RouteUpstream], MinLen(1), MaxLen(UPSTREAMS_MAX)]
+    spill: Flag = False
+    affinity: Flag = True
+    preview: Flag = False
+
+
+@answer
+class RouteUpstreamState:
+    """A model that serves a route. `replicas_ready` is null if the model is not deployed."""
+
+    model: str
+    weight: float
+    priority: int
+    replicas_ready: int | None
+
+
+@answer
+class RouteState:
+    """A public model name and the models that serve it.
+
+    `source` is `operator` for a route that was made at run time, and `settings` for one in the settings, which has no times. A
+    route of the operator replaces the one of the same name in the settings. `capabilities` are those that all of its models
+    have, and `context_tokens` is the smallest of their contexts. `notes` are sentences about what may surprise.
+    """
+
+    name: str
+    upstreams: list[RouteUpstreamState]
+    spill: bool
+    affinity: bool
+    source: str
+    capabilities: list[str]
+    context_tokens: int
+    notes: list[str]
+    created_at: Moment | None
+    updated_at: Moment | None
+
+
+@answer
+class RouteList:
+    """A page of routes, by name."""
+
+    routes: list[RouteState]
     next: str | None

@@ -36,9 +36,9 @@ def chat_models(system: Sublet) -> list[str]:
     """The public names under which a deployed model chats, those of routes first."""
     can = {row.entry.name for row in system.models.rows() if row.deployment and CAPABILITY in row.entry.capabilities}
     routed = [
-        route.name
-        for route in system.settings.gateway.routes
-        if (found := [upstream.model for upstream in route.upstreams if upstream.model in can]) and set(found) <= can
+        plan.route.name
+        for plan in system.routes.all()
+        if CAPABILITY in plan.capabilities and any(upstream.model in can for upstream in plan.route.upstreams)
     ]
     return [*routed, *sorted(can - set(routed))]
 

@@ -16,6 +16,7 @@ from sublet.console.passkeys import passkeys_screen
 from sublet.console.playground import playground_screen
 from sublet.console.record import record_page
 from sublet.console.renting import Renting
+from sublet.console.routing import Routing
 from sublet.console.running import Running
 from sublet.console.selling import Selling
 from sublet.console.storing import Storing
@@ -50,6 +51,7 @@ def console_pages(system: Sublet, overviews: Overviews) -> tuple[Page | Screen, 
         *Storing(system.leases.volumes, system.leases.images, lambda: pool_names(system)).screens(),
         *Selling(system.blocks, lambda: pools_for_sale(system)).screens(),
         *Maintaining(system.maintenance, system.capacity.stated_maintenance, lambda: pool_sizes(system)).screens(),
+        *Routing(system.routes, lambda: sorted(system.models.catalog())).screens(),
         *worth.screens(),
         Yielding(system.allocation.latest, system.allocation.report.weeks).screen(),
         Charging(system.allocation.chargeback, system.clock.now).screen(),

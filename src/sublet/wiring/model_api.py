@@ -26,6 +26,7 @@ from sublet.models import store as models_sql
 from sublet.models.catalog import BUILT_IN, CONTEXT_TOKENS_DEFAULT
 from sublet.models.engines.kinds import kind_of
 from sublet.models.model import CatalogEntry, Trouble
+from sublet.models.routes.store import all_routes
 from sublet.store.sealing import Sealing
 from sublet.values.clock import from_micros
 
@@ -61,8 +62,9 @@ def load_snapshot(
     """Live keys, deployed models with their replicas, and the names that several models serve."""
     limits = live_limits(connection)
     models = _models(connection, built_in)
-    if routes:
-        models = routed(models, routes)
+    rules = rules_in_force(connection, routes)
+    if rules:
+        models = routed(models, rules)
     for name, model in models.items():
         shared = [
             found for limit in limits if limit.scope == MODEL and limit.model == name and (found := _shared(limit))
@@ -70,6 +72,20 @@ def load_snapshot(
         if shared:
             models[name] = replace(model, limits=tuple(shared))
     return Snapshot(_keys(connection, weights or {}, limits), models, version)
+
+
+def rules_in_force(connection: Connection, stated: Sequence[RouteRule]) -> list[RouteRule]:
+    """The routes of the settings (`stated`), and those that the operator made at run time, which replace them by name."""
+    made = [
+        RouteRule(
+            route.name,
+            tuple(UpstreamRule(to.model, to.weight, to.priority) for to in route.upstreams),
+            route.spill,
+            route.affinity,
+        )
+        for route in all_routes(connection)
+    ]
+    return list({rule.name: rule for rule in (*stated, *made)}.values())
 
 
 def report_troubles(connection: Connection, run: str, troubles: Sequence[FailingReplica], at: datetime) -> None:
@@ -223,6 +239,7 @@ def _routed(rule: RouteRule, parts: Sequence[tuple[UpstreamRule, ModelRoute]]) -
         slots_coming=sum(model.slots_coming for model in models),
         context_known=all(model.context_known for model in models),
         spill=rule.spill,
+        affinity=rule.affinity,
     )
 
 

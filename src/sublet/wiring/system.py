@@ -50,6 +50,8 @@ from sublet.ledger.model import UsageEvent
 from sublet.ledger.prices.book import book_from_dict, book_from_toml
 from sublet.models import store as models_sql
 from sublet.models.catalog import built_in
+from sublet.models.routes.model import SETTINGS, Route, Upstream
+from sublet.models.routes.service import Routes
 from sublet.models.service import Models, planned_pools
 from sublet.notifications.channels import channels_of
 from sublet.notifications.channels.base import Channel
@@ -97,6 +99,7 @@ class Sublet:
         self.models = Models(
             self.store, built_in(offered.slots, offered.context_tokens), offered.service_class, self._away
         )
+        self.routes = Routes(self.store, self.models.catalog, stated_routes(settings))
         self._backend_names: dict[str, str] = {}
         self.backends: Mapping[str, Backend] = backends if backends is not None else real_backends(settings, self.clock)
         self.capacity = Capacity(
@@ -449,6 +452,20 @@ def _questions(surplus: Surplus) -> tuple[Sellable, Offers, BlockRooms]:
         lambda connection, pool_id, name, wanted, without: surplus.offer(pool_id, name, wanted, connection, without),
         lambda connection, pool_id, window: surplus.block_rooms(pool_id, window, connection),
     )
+
+
+def stated_routes(settings: Settings) -> list[Route]:
+    """The names that the settings say several models serve."""
+    return [
+        Route(
+            route.name,
+            tuple(Upstream(to.model, to.weight, to.priority) for to in route.upstreams),
+            route.spill,
+            route.affinity,
+            SETTINGS,
+        )
+        for route in settings.gateway.routes
+    ]
 
 
 def image_site(settings: Settings, node_id: Callable[[], str | None]) -> ImageSite:

@@ -179,7 +179,7 @@ class Exchange:
         # Anyone who comes now stands behind those who wait.
         replica = None
         if admission.may_start(self.model, self.grant, self.call.tier):
-            prefix = prefix_of(self.call) if len(self.model.replicas) > 1 else 0
+            prefix = prefix_of(self.call) if len(self.model.replicas) > 1 and self.model.affinity else 0
             replica = admission.pick(self.model, self.started_at, prefix=prefix)
         if replica is None:
             admission.enqueue(self.model, self)

@@ -1,6 +1,6 @@
 """Managed models: the catalog's own entries, deployments, and their replicas."""
 
-from sqlalchemy import Column, ForeignKey, Index, Integer, String, Table, Text
+from sqlalchemy import Boolean, Column, ForeignKey, Index, Integer, String, Table, Text
 
 from sublet.store.metadata import metadata
 from sublet.store.types import Instant, Json
@@ -67,4 +67,15 @@ replica_troubles = Table(
     Column("since", Instant, nullable=False),
     Column("at", Instant, nullable=False),
     Index(None, "at"),
+)
+
+model_routes = Table(
+    "model_routes",
+    metadata,
+    Column("name", String(80), primary_key=True),
+    Column("upstreams", Json, nullable=False),
+    Column("spill", Boolean, nullable=False),
+    Column("affinity", Boolean, nullable=False),
+    Column("created_at", Instant, nullable=False),
+    Column("updated_at", Instant, nullable=False),
 )

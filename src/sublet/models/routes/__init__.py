@@ -1,0 +1,1 @@
+"""Routes: public names that several models of the catalog serve, as the operator changes them at run time."""
