@@ -232,15 +232,14 @@ def done_lines(connection: Connection, batch_id: str) -> set[int]:
     return set(connection.execute(select(lines.c.number).where(lines.c.batch_id == batch_id)).scalars())
 
 
-def put_line(connection: Connection, batch: Batch, number: int, content: str, tokens: Tokens, *, failed: bool) -> None:
-    """Write down what has become of a line, once. Raises LostBatchError."""
+def put_line(connection: Connection, batch: Batch, number: int, content: str, tokens: Tokens) -> None:
+    """Write down the answer to a line, once. Raises LostBatchError."""
     own = (rows.c.id == batch.id) & (rows.c.worker == batch.worker)
-    counted = {"failed": rows.c.failed + 1} if failed else {"completed": rows.c.completed + 1}
     changed = (
         update(rows)
         .where(own, rows.c.status.in_((IN_PROGRESS, CANCELING)))
         .values(
-            **counted,
+            completed=rows.c.completed + 1,
             input=rows.c.input + tokens.input,
             input_cached=rows.c.input_cached + tokens.input_cached,
             output=rows.c.output + tokens.output,
@@ -249,12 +248,13 @@ def put_line(connection: Connection, batch: Batch, number: int, content: str, to
     )
     if not connection.execute(changed).rowcount:
         raise LostBatchError
-    connection.execute(insert(lines).values(batch_id=batch.id, number=number, failed=failed, content=content))
+    connection.execute(insert(lines).values(batch_id=batch.id, number=number, failed=False, content=content))
 
 
-def put_unanswered(connection: Connection, batch: Batch, some: Sequence[tuple[int, str]]) -> None:
-    """Write down those lines of `some` that nothing has become of. Raises LostBatchError."""
-    _own(connection, batch)
+def put_failed(connection: Connection, batch: Batch, some: Sequence[tuple[int, str]]) -> None:
+    """Write down that those lines of `some` failed of which nothing has become yet. Raises LostBatchError."""
+    if _own(connection, batch).status not in (IN_PROGRESS, CANCELING):
+        raise LostBatchError
     numbers = [number for number, _ in some]
     known = set(
         connection.execute(

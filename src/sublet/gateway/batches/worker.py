@@ -15,6 +15,7 @@ from sqlalchemy import Connection
 
 from sublet.gateway.batches import store as sql
 from sublet.gateway.batches.exchange import Outcome
+from sublet.gateway.batches.failing import FailedLines
 from sublet.gateway.batches.line import KeyGoneError, LineJob
 from sublet.gateway.batches.lines import check_lines, lines_in
 from sublet.gateway.batches.model import (
@@ -32,7 +33,7 @@ from sublet.gateway.batches.model import (
 from sublet.gateway.batches.output import make_files
 from sublet.gateway.batches.store import LostBatchError
 from sublet.gateway.files.store import Files, expire_files
-from sublet.gateway.model import KeyGrant, Snapshot, Tokens, UsageRecord
+from sublet.gateway.model import KeyGrant, Snapshot, UsageRecord
 from sublet.gateway.off_loop import OffLoop
 from sublet.gateway.rounds import Sights, rounds_for_ever
 from sublet.gateway.service import Gateway
@@ -95,6 +96,7 @@ class BatchWorker:
         self._aside = OffLoop(self._store, THREADS, "batches")
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._whose: dict[str, str] = {}
+        self._failing: dict[str, FailedLines] = {}
         self._sights = Sights()
         self._states: dict[str, str] = {}
         self._rests: dict[str, float] = {}
@@ -166,6 +168,7 @@ class BatchWorker:
             self._rests.pop(batch.id, None)
         finally:
             del self._tasks[batch.id], self._whose[batch.id]
+            self._failing.pop(batch.id, None)
 
     async def _advance(self, batch: Batch) -> None:
         """From the state that it is in to its end."""
@@ -276,7 +279,7 @@ class BatchWorker:
 
         def put() -> None:
             told, some[:] = list(some), []
-            self._store.write(lambda connection: sql.put_unanswered(connection, batch, told))
+            self._store.write(lambda connection: sql.put_failed(connection, batch, told))
 
         for number, text in lines_in(self._files.text(batch.input_file_id)):
             line, _ = line_of(text, batch.endpoint)
@@ -289,12 +292,14 @@ class BatchWorker:
 
     def answered(self, batch: Batch, number: int, content: str, outcome: Outcome) -> Future[None]:
         def write(connection: Connection) -> None:
-            sql.put_line(connection, batch, number, content, outcome.tokens, failed=False)
+            sql.put_line(connection, batch, number, content, outcome.tokens)
             self._bill(connection, outcome.records)
 
         return self._aside.submit(lambda: self._store.write(write))
 
     async def failed(self, batch: Batch, number: int, content: str) -> None:
-        await self._aside.write(
-            lambda connection: sql.put_line(connection, batch, number, content, Tokens(), failed=True)
-        )
+        if batch.id not in self._failing:
+            self._failing[batch.id] = FailedLines(
+                lambda some: self._aside.write(lambda connection: sql.put_failed(connection, batch, some))
+            )
+        await self._failing[batch.id].put(number, content)
