@@ -108,7 +108,7 @@ def main() -> int:
             "/v1/quarantine", f"/v1/balances{of}", f"/v1/billing-profiles/{acme}", f"/v1/budgets{of}", f"/v1/limits{of}", "/v1/shadow",
             f"/v1/reclaims/{made.reclaims[0]}", "/v1/maintenance", "/v1/blocks", f"/v1/blocks/advice?pool={pool}",
             f"/v1/blocks/{made.block}",
-            f"/v1/deployments/{MODEL}", "/v1/model-routes",
+            f"/v1/deployments/{MODEL}", "/v1/model-routes", "/v1/models", "/v1/model-feed",
             "/v1/subscriptions", f"/v1/subscriptions/{made.subscriptions[0]}", "/v1/event-kinds",
             "/v1/events?since=0", "/v1/backlog",
         ):  # fmt: skip

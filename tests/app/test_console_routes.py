@@ -72,3 +72,12 @@ def test_what_can_not_be_is_refused_beside_what_was_typed(
 
 def test_customers_have_no_such_page(console: Console) -> None:
     assert console.browsers["acme"].client.get(PATH).status_code in (403, 404)
+
+
+def test_a_customer_sees_the_models_that_may_be_called(console: Console) -> None:
+    browser, system = console.browsers["acme"], console.system
+    assert "No model is offered to you now" in text_of(browser.get("/models"))
+    system.models.deploy(MODEL, console.world.pool.id)
+    shown = text_of(browser.get("/models"))
+    assert MODEL in shown and "unavailable" in shown and "flex" in shown
+    assert f"at most {system.settings.gateway.requests_per_minute_max} requests per minute" in shown

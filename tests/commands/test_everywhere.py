@@ -36,7 +36,7 @@ HERE = {
     "admin backup", "admin restore", "admin prove", "admin copy", "admin migrate", "admin pull", "admin operator-key", "admin invite",
     "admin forget-passkeys", "support bundle", "tls init", "tls renew", "tls show",
     "admin rotate-secrets",
-    "backtest", "prices check", "demand alibaba", "desk init", "desk new", "desk decide",
+    "backtest", "models check", "prices check", "demand alibaba", "desk init", "desk new", "desk decide",
     "desk values", "desk explain", "desk report", "desk mc",
     "desk diff", "desk brief", "desk check", "desk formulas", "desk sensitivity", "ledger example",
 }  # fmt: skip
@@ -45,7 +45,7 @@ LOADS = {"demand prometheus", "demand sacct", "demand squeue"}
 """Remote verbs that read what another program wrote first, and load what that takes."""
 
 
-LASTS = {"lease watch", "notifications watch"}
+LASTS = {"lease watch", "mcp", "notifications watch"}
 """They go on until they are interrupted, and have a test of their own."""
 
 

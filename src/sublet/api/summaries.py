@@ -77,6 +77,8 @@ SUMMARIES = {
     "models.change_route": "Replace the models of a route",
     "models.list_routes": "List routes",
     "models.show_route": "Show a route",
+    "models.list_models": "List the models that the caller may use",
+    "models.model_feed": "Show models and prices for aggregators",
     "models.deploy": "Deploy a model",
     "models.list_deployments": "List models and their deployments",
     "models.place": "Set the pools of a deployment",

@@ -1456,6 +1456,18 @@ class AsyncModels:
             "models.add_models", body=body, content_type=content_type, idempotency_key=idempotency_key
         )
 
+    async def list_models(self, *, limit: int | None = None, after: str | None = None) -> models.OfferedModelList:
+        """`GET /v1/models`"""
+        return await self._call("models.list_models", query={"limit": limit, "after": after})
+
+    def iter_models(self) -> AsyncIterator[models.OfferedModel]:
+        """Every row of `GET /v1/models`, page by page."""
+        return each_async(self._call, "models.list_models", query={})
+
+    async def model_feed(self) -> models.ModelFeed:
+        """`GET /v1/model-feed`"""
+        return await self._call("models.model_feed")
+
     async def pull(self, model: str, *, idempotency_key: str | None = None) -> models.ModelFile:
         """`POST /v1/catalog/{model}/pull`"""
         return await self._call("models.pull", model, idempotency_key=idempotency_key)

@@ -1420,6 +1420,18 @@ class Models:
         """`POST /v1/catalog`"""
         return self._call("models.add_models", body=body, content_type=content_type, idempotency_key=idempotency_key)
 
+    def list_models(self, *, limit: int | None = None, after: str | None = None) -> models.OfferedModelList:
+        """`GET /v1/models`"""
+        return self._call("models.list_models", query={"limit": limit, "after": after})
+
+    def iter_models(self) -> Iterator[models.OfferedModel]:
+        """Every row of `GET /v1/models`, page by page."""
+        return each(self._call, "models.list_models", query={})
+
+    def model_feed(self) -> models.ModelFeed:
+        """`GET /v1/model-feed`"""
+        return self._call("models.model_feed")
+
     def pull(self, model: str, *, idempotency_key: str | None = None) -> models.ModelFile:
         """`POST /v1/catalog/{model}/pull`"""
         return self._call("models.pull", model, idempotency_key=idempotency_key)

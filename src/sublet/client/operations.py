@@ -322,6 +322,8 @@ ALL: tuple[Operation, ...] = (
     ),
     Operation("models.remove", "DELETE", "/v1/deployments/{model}", answer="none", edits=True),
     Operation("models.add_models", "POST", "/v1/catalog", body="raw", answer="models:ModelsAdded"),
+    Operation("models.list_models", "GET", "/v1/models", query=PAGE, answer="models:OfferedModelList", items="models"),
+    Operation("models.model_feed", "GET", "/v1/model-feed", answer="models:ModelFeed"),
     Operation("models.pull", "POST", "/v1/catalog/{model}/pull", answer="models:ModelFile"),
     Operation("models.list_routes", "GET", "/v1/model-routes", query=PAGE, answer="models:RouteList", items="routes"),
     Operation("models.add_route", "POST", "/v1/model-routes", body="models:NewRoute", answer="models:RouteState"),

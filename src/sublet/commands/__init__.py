@@ -57,6 +57,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "subscription": ("sublet.commands.subscriptions", "app", "Plans, and customers' subscriptions to them."),
     "prices": ("sublet.commands.prices", "app", "The price book: check, publish, show."),
     "webhook": ("sublet.commands.notifications", "webhook", "Webhooks: signed messages when something happens."),
+    "mcp": ("sublet.commands.mcp", "mcp", "Serve agents: see models, quote and take leases (Model Context Protocol)."),
     "notifications": (
         "sublet.commands.notifications",
         "notifications",

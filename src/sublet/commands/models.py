@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from sublet.client.remote import LONG_S, connect
-from sublet.commands import model_routes
+from sublet.commands import model_check, model_routes
 from sublet.output import JsonFlag, print_json, print_rows, say, waiting
 from sublet.shown import short_id, time_text
 from sublet.values.errors import InvalidInputError
@@ -18,6 +18,7 @@ from sublet.values.errors import InvalidInputError
 app = typer.Typer(no_args_is_help=True, help="Managed models: the catalog, deployments and their replicas.")
 
 app.add_typer(model_routes.app, name="route")
+app.command("check")(model_check.check)
 
 Name = Annotated[str, typer.Argument(help="Name of the model, as shown by `sublet models ls`.")]
 FILE_BYTES_MAX = 256 * 1024
@@ -25,9 +26,18 @@ SAID_CHARACTERS = 160
 
 
 @app.command("ls")
-def list_models(as_json: JsonFlag = False) -> None:
-    """List the catalog, and the replicas that serve it."""
+def list_models(
+    offered: Annotated[
+        bool, typer.Option("--offered", help="What your key may call and what it costs, as customers see it.")
+    ] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """List the models that you may call, with prices and limits; for the operator, the catalog and its replicas."""
     client = connect()
+    permissions = client.document("accounts.whoami")["permissions"]
+    if offered or "deployments:read" not in permissions:
+        _list_offered(client.collected("models.list_models"), as_json)
+        return
     found = client.collected("models.list_deployments")
     if as_json:
         print_json(found)
@@ -146,6 +156,56 @@ def remove(name: Name) -> None:
     deployed = _deployed(client.collected("models.list_deployments"), name)
     client.document("models.remove", name)
     say(f"{name} drains" if deployed else f"{name} was removed from the catalog")
+
+
+def _list_offered(found: Mapping[str, Any], as_json: bool) -> None:
+    if as_json:
+        print_json(found)
+        return
+    columns = {
+        "name": "model",
+        "state": "state",
+        "context_tokens": "context",
+        "capabilities": "capabilities",
+        "tier": "tier",
+        "input": "input/M",
+        "input_cached": "cached/M",
+        "output": "output/M",
+        "limits": "limits",
+    }
+    print_rows(
+        [line for row in found["models"] for line in _offered_lines(row)], columns, "no model is offered to you now"
+    )
+
+
+def _offered_lines(row: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """A line for each tier of a model; what is the same for all of them stands in the first one."""
+    words = {
+        "requests_per_minute": "requests/min",
+        "input_tokens_per_minute": "input/min",
+        "output_tokens_per_minute": "output/min",
+        "concurrency": "at once",
+    }
+    limits = ", ".join(
+        f"{row['limits'][name]:,} {word}" for name, word in words.items() if row["limits"][name] is not None
+    )
+    lines = []
+    for number, tier in enumerate(row["tiers"]):
+        most = "up to " if tier["at_most"] else ""
+        prices = {
+            name: f"{most}{tier[name]} {row['currency']}" if tier[name] is not None else None
+            for name in ("input", "input_cached", "output")
+        }
+        about = {
+            "name": row["name"],
+            "state": row["state"],
+            "context_tokens": row["context_tokens"],
+            "capabilities": ", ".join(row["capabilities"]),
+            "limits": limits or None,
+        }
+        kept = about if not number else {name: "" for name in about}
+        lines.append(kept | {"tier": tier["tier"]} | prices)
+    return lines
 
 
 def _deployed(found: Mapping[str, Any], name: str) -> bool:

@@ -62,6 +62,7 @@ from sublet.ledger.invoices.month_end import close_due
 from sublet.models import api as models_api
 from sublet.models.routes import api as model_routes_api
 from sublet.notifications import api as notifications_api
+from sublet.reporting import offered_api
 from sublet.reporting.actuals import recent_actuals
 from sublet.reporting.backlog import contracted
 from sublet.reporting.chatting import playing
@@ -357,8 +358,7 @@ def build_api(system: Sublet, plane: ControlPlane) -> FastAPI:
     api.include_router(allocation_api.router(system.allocation, require))
     _add_leases(api, system, require)
     _add_blocks(api, system, require)
-    api.include_router(models_api.router(system.models, require, system.fleet))
-    api.include_router(model_routes_api.router(system.routes, require))
+    _add_models(api, system, require)
     api.include_router(ledger_api.router(system.ledger, require))
     _add_notifications(api, system, require)
     _add_console(api, system, plane)
@@ -430,6 +430,12 @@ def _add_leases(api: FastAPI, system: Sublet, require: Require) -> None:
     api.include_router(volumes_api.router(system.leases.volumes, require))
     api.include_router(images_api.router(system.leases.images, require))
     api.include_router(jobs_api.router(system.leases.jobs, require))
+
+
+def _add_models(api: FastAPI, system: Sublet, require: Require) -> None:
+    api.include_router(models_api.router(system.models, require, system.fleet))
+    api.include_router(model_routes_api.router(system.routes, require))
+    api.include_router(offered_api.router(system, require))
 
 
 def _add_blocks(api: FastAPI, system: Sublet, require: Require) -> None:

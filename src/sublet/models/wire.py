@@ -244,3 +244,75 @@ class RouteList:
 
     routes: list[RouteState]
     next: str | None
+
+
+@answer
+class TokenPrices:
+    """Prices of a million tokens in a tier, as exact decimals in the model's currency; null if there is no price. With
+    `at_most`, the price falls with use, or some tokens are free."""
+
+    tier: str
+    input: str | None
+    input_cached: str | None
+    output: str | None
+    at_most: bool
+
+
+@answer
+class CallerLimits:
+    """The smallest of the limits that cover the caller's requests for a model. Null means no limit."""
+
+    requests_per_minute: int | None
+    input_tokens_per_minute: int | None
+    output_tokens_per_minute: int | None
+    concurrency: int | None
+
+
+@answer
+class OfferedModel:
+    """A model that the caller may use. `state` is `available`, `starting` or `unavailable`."""
+
+    name: str
+    description: str
+    license: str
+    context_tokens: int
+    capabilities: list[str]
+    state: str
+    currency: str
+    tiers: list[TokenPrices]
+    limits: CallerLimits
+    created_at: Moment
+
+
+@answer
+class OfferedModelList:
+    """A page of the models that the caller may use, by name."""
+
+    models: list[OfferedModel]
+    next: str | None
+
+
+@answer
+class FeedModel:
+    """A model as aggregators read it. `pricing` is for one token, as exact decimals; kinds without a price are left out."""
+
+    id: str
+    name: str
+    created: int
+    description: str
+    input_modalities: list[str]
+    output_modalities: list[str]
+    context_length: int
+    max_output_length: int
+    pricing: dict[str, str]
+    currency: str
+    supported_sampling_parameters: list[str]
+    supported_features: list[str]
+    is_ready: bool
+
+
+@answer
+class ModelFeed:
+    """The models that the caller may use, in the format that aggregators read from providers."""
+
+    data: list[FeedModel]

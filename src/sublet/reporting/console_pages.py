@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from sublet.accounts.auditing import AuditLog
 from sublet.console.account import account_screen
 from sublet.console.auditing import audit_screen
@@ -9,9 +11,10 @@ from sublet.console.budgets import budgets_page
 from sublet.console.charging import Charging
 from sublet.console.doors import Doors
 from sublet.console.maintaining import Maintaining
+from sublet.console.offered import offered_screen
 from sublet.console.overview import overview_page
 from sublet.console.owing import owing_screen
-from sublet.console.page import Page, Screen
+from sublet.console.page import Page, Screen, Visit
 from sublet.console.passkeys import passkeys_screen
 from sublet.console.playground import playground_screen
 from sublet.console.record import record_page
@@ -26,6 +29,7 @@ from sublet.console.yielding import Yielding
 from sublet.desk.whatif import Cases
 from sublet.reporting.actuals import recent_actuals
 from sublet.reporting.chatting import playing
+from sublet.reporting.offered_models import Caller, offered_models
 from sublet.reporting.offers import offers, pool_sizes, pools_for_sale
 from sublet.reporting.overview import Overviews, pool_names
 from sublet.wiring.system import Sublet
@@ -47,6 +51,7 @@ def console_pages(system: Sublet, overviews: Overviews) -> tuple[Page | Screen, 
         budgets_page(overviews.budgets),
         record_page(overviews.record),
         *renting.screens(),
+        offered_screen(lambda visit: _offered(system, visit)),
         playground_screen(playing(system)),
         *Storing(system.leases.volumes, system.leases.images, lambda: pool_names(system)).screens(),
         *Selling(system.blocks, lambda: pools_for_sale(system)).screens(),
@@ -62,3 +67,9 @@ def console_pages(system: Sublet, overviews: Overviews) -> tuple[Page | Screen, 
         account_screen(doors_of(system)),
         passkeys_screen(doors_of(system)),
     )
+
+
+def _offered(system: Sublet, visit: Visit) -> list[dict[str, Any]]:
+    actor = visit.actor
+    caller = Caller(actor.organization_id, actor.project, actor.key_id)
+    return [model.as_dict() for model in offered_models(system, caller)]

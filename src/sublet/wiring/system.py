@@ -50,7 +50,6 @@ from sublet.ledger.model import UsageEvent
 from sublet.ledger.prices.book import book_from_dict, book_from_toml
 from sublet.models import store as models_sql
 from sublet.models.catalog import built_in
-from sublet.models.routes.model import SETTINGS, Route, Upstream
 from sublet.models.routes.service import Routes
 from sublet.models.service import Models, planned_pools
 from sublet.notifications.channels import channels_of
@@ -72,6 +71,7 @@ from sublet.wiring.capacity import Capacity
 from sublet.wiring.lease_money import LEASE_SOURCE, LeaseMoney, pool_of
 from sublet.wiring.owned import pool_specs, served_elsewhere
 from sublet.wiring.requests import take_usage
+from sublet.wiring.stated_routes import stated_routes
 from sublet.wiring.yield_books import chargeback_ports, check_teams
 from sublet.wiring.yield_facts import allocation_ports, list_price
 from sublet.wiring.yield_report import yield_report
@@ -452,20 +452,6 @@ def _questions(surplus: Surplus) -> tuple[Sellable, Offers, BlockRooms]:
         lambda connection, pool_id, name, wanted, without: surplus.offer(pool_id, name, wanted, connection, without),
         lambda connection, pool_id, window: surplus.block_rooms(pool_id, window, connection),
     )
-
-
-def stated_routes(settings: Settings) -> list[Route]:
-    """The names that the settings say several models serve."""
-    return [
-        Route(
-            route.name,
-            tuple(Upstream(to.model, to.weight, to.priority) for to in route.upstreams),
-            route.spill,
-            route.affinity,
-            SETTINGS,
-        )
-        for route in settings.gateway.routes
-    ]
 
 
 def image_site(settings: Settings, node_id: Callable[[], str | None]) -> ImageSite:

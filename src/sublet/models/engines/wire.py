@@ -22,20 +22,29 @@ class _UnixConnection(http.client.HTTPConnection):
         self.sock.connect(self._path)
 
 
+def connected(endpoint: str, timeout_s: float) -> http.client.HTTPConnection:
+    """A connection to `endpoint` (in the form of `Engine.endpoint`), opened with its first request."""
+    if endpoint.startswith("unix://"):
+        return _UnixConnection(endpoint.removeprefix("unix://"), timeout_s)
+    parts = urlsplit(endpoint)
+    kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+    return kind(parts.hostname or "", parts.port, timeout=timeout_s)
+
+
+def headers_of(endpoint: str, path: str, key: str | None) -> tuple[str, dict[str, str]]:
+    """The path that is asked for at the endpoint, and the headers of a request with JSON."""
+    headers = {"content-type": "application/json"}
+    if key:
+        headers["authorization"] = f"Bearer {key}"
+    return ("" if endpoint.startswith("unix://") else urlsplit(endpoint).path.rstrip("/")) + path, headers
+
+
 def ask(
     endpoint: str, method: str, path: str, body: Any = None, *, key: str | None = None, timeout_s: float = 2.0
 ) -> tuple[int, bytes]:
     """Status and body of one request to `endpoint` (in the form of `Engine.endpoint`). Raises OSError if it fails."""
-    headers = {"content-type": "application/json"}
-    if key:
-        headers["authorization"] = f"Bearer {key}"
-    if endpoint.startswith("unix://"):
-        connection: http.client.HTTPConnection = _UnixConnection(endpoint.removeprefix("unix://"), timeout_s)
-    else:
-        parts = urlsplit(endpoint)
-        kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-        connection = kind(parts.hostname or "", parts.port, timeout=timeout_s)
-        path = parts.path.rstrip("/") + path
+    connection = connected(endpoint, timeout_s)
+    path, headers = headers_of(endpoint, path, key)
     try:
         connection.request(method, path, json.dumps(body) if body is not None else None, headers)
         answer = connection.getresponse()

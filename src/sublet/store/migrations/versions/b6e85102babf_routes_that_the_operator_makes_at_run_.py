@@ -1,13 +1,13 @@
 """routes that the operator makes at run time
 
-Revision b6e85102babf, after 5f1b07b3e739. Forward only: to go back, restore the backup from before.
+Revision b6e85102babf, after 9af332816974. Forward only: to go back, restore the backup from before.
 """
 
 import sqlalchemy as sa
 from alembic import op
 
 revision = "b6e85102babf"
-down_revision = "5f1b07b3e739"
+down_revision = "9af332816974"
 branch_labels = None
 depends_on = None
 
