@@ -129,7 +129,17 @@ def test_following_the_advice_gives_the_right_number() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["p_it - p", "p - p_it", "max(p, p_it)", "at_it_level(price=p, pue=pue)", "it + 1 [GW]"]
+    "text",
+    [
+        "p_it - p",
+        "p - p_it",
+        "max(p, p_it)",
+        "at_it_level(price=p, pue=pue)",
+        "it + 1 [GW]",
+        "p_it / p",
+        "p / (p_it * 2)",
+        "if(p > p_it, 1, 2)",
+    ],
 )
 def test_a_basis_that_is_not_stated_is_unknown(text: str) -> None:
     """50 USD/W-yr, IT minus 20 USD/W-yr gave "30 USD/W-yr, IT"."""

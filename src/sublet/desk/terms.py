@@ -200,6 +200,8 @@ def _units_of(op: str, left: Term, right: Term) -> tuple[Unit | None, Term, Term
         return None, left, right
     upper, lower = left.unit or NUMBER, right.unit or NUMBER
     if op in ("*", "/"):
+        if op == "/" and upper.is_per_watt and lower.is_per_watt:
+            check_basis(upper, lower)
         return upper.times(lower, 1 if op == "*" else -1), left, right
     if op == "**":
         if not (upper.is_number and lower.is_number):

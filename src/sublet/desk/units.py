@@ -46,6 +46,11 @@ class Unit:
         """True for ratios, shares and probabilities."""
         return not self.dimensions
 
+    @property
+    def is_per_watt(self) -> bool:
+        """True for prices and costs per watt: how many times one is of another depends on the basis of both."""
+        return dict(self.dimensions).get("W", 0) < 0 and bool(dict(self.dimensions).get("USD"))
+
     def times(self, other: Unit, power: int = 1) -> Unit:
         """The unit of a product (`power` 1) or a quotient (`power` -1). Raises BasisError for IT with facility watts."""
         found = dict(self.dimensions)
