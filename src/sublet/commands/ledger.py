@@ -420,8 +420,8 @@ def export(
     name: Annotated[
         str,
         typer.Argument(
-            help="deferred, focus-1.2, focus-1.4, focus-commitments, gl, gl-quickbooks, gl-xero, journal, receivables, revenue, "
-            "trial-balance or usage."
+            help="deferred, focus-1.2, focus-1.4, focus-commitments, gl, gl-datev, gl-quickbooks, gl-xero, journal, receivables, "
+            "revenue, trial-balance or usage."
         ),
     ],
     out: Annotated[

@@ -143,6 +143,13 @@ class Billing(Section):
         max_length=40,
         description='your own code or name of each account, for exports of the general ledger, such as receivable = "1400"',
     )
+    datev_consultant: int = Field(default=0, ge=0, le=9_999_999, description="number of the tax consultant, for DATEV")
+    datev_client: int = Field(default=0, ge=0, le=99_999, description="your number at that tax consultant")
+    datev_clearing_account: str = Field(
+        default="",
+        pattern="^([0-9]{4,8})?$",
+        description="account against which each other one is posted in DATEV; its length is that of all accounts",
+    )
 
     @model_validator(mode="after")
     def _one_tax(self) -> Billing:

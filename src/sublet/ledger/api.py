@@ -17,7 +17,7 @@ from sublet.accounts.model import Actor, Require
 from sublet.ledger import wire
 from sublet.ledger.budgets.model import Budget
 from sublet.ledger.credits.crediting import Credit
-from sublet.ledger.exports import EXPORTS, export_rows, write_parquet
+from sublet.ledger.exports import EXPORT_NAMES, export_rows, write_parquet
 from sublet.ledger.invoices.api import document_response, note_routes
 from sublet.ledger.invoices.invoicing import Made
 from sublet.ledger.invoices.profiles import Terms
@@ -409,10 +409,10 @@ def _report_routes(routes: APIRouter, ledger: Ledger, require: Require) -> None:
         format: Annotated[str, Query()] = "csv",
     ) -> Response:
         """Export `deferred`, `focus-1.2`, `focus-1.4`, `focus-commitments`, `gl`, `gl-quickbooks`, `gl-xero`, `journal`,
-        `receivables`, `revenue`, `trial-balance` or `usage` as CSV or JSON (streamed), or as Parquet. The export covers the months
-        from `since` through `until`."""
-        if name not in EXPORTS:
-            raise InvalidInputError(f"export {name!r} must be one of {', '.join(EXPORTS)}")
+        `receivables`, `revenue`, `trial-balance` or `usage` as CSV or JSON (streamed), or as Parquet, or `gl-datev` for one month.
+        The export covers the months from `since` through `until`."""
+        if name not in EXPORT_NAMES:
+            raise InvalidInputError(f"export {name!r} must be one of {', '.join(EXPORT_NAMES)}")
         wanted = "" if actor.everywhere and not organization_id else actor.whose(organization_id)
         if format == "parquet":
             return _parquet(ledger, name, wanted, since, until)

@@ -8,6 +8,7 @@ from decimal import Decimal
 from fractions import Fraction
 
 from sublet.config.sections import Billing
+from sublet.ledger.exports.charges import Seller
 from sublet.ledger.invoices.details import AcceleratorsOf
 from sublet.ledger.invoices.logos import read_logo
 from sublet.ledger.invoices.parties import Issuer
@@ -32,8 +33,13 @@ def ledger_of(
         expected_breakage_percent=billing.expected_breakage_percent or Decimal(0),
         logo=read_logo(billing.issuer_logo) if billing.issuer_logo else None,
         accelerators_of=accelerators_of,
-        chart=_chart_of(billing),
+        seller=_seller_of(billing),
     )
+
+
+def _seller_of(billing: Billing) -> Seller:
+    datev = (billing.datev_consultant, billing.datev_client, billing.datev_clearing_account)
+    return Seller(billing.issuer_name, _chart_of(billing), datev)
 
 
 def _chart_of(billing: Billing) -> dict[str, str]:

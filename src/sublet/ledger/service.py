@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -82,13 +82,13 @@ class Ledger:
         expected_breakage_percent: Decimal = Decimal(0),
         logo: Logo | None = None,
         accelerators_of: AcceleratorsOf = lambda connection, resources: {},
-        chart: Mapping[str, str] | None = None,
+        seller: Seller | None = None,
     ) -> None:
         self._store = store
         self.grace = grace
         """How long after a month's end late usage is accepted before the month is invoiced."""
-        self.seller = Seller((issuer or Issuer()).name, chart or {})
-        """The issuer and its chart of accounts, for exports."""
+        self.seller = seller or Seller((issuer or Issuer()).name)
+        """The issuer with its chart of accounts, for exports."""
         self.logo = logo
         """The issuer's, on PDFs."""
         self.expected_breakage_percent = expected_breakage_percent

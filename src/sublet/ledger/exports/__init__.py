@@ -18,6 +18,7 @@ from typing import Any
 from sublet.ledger.exports.charges import NOBODY, Charges, Seller, Span
 from sublet.ledger.exports.columns import COLUMNS_1_2, COLUMNS_1_4, COMMITMENT_COLUMNS, arrow_schema
 from sublet.ledger.exports.commitments import commitment_rows
+from sublet.ledger.exports.datev import DATEV, Client, datev_text
 from sublet.ledger.exports.focus import focus_rows
 from sublet.ledger.exports.general_ledger import (
     GL_COLUMNS,
@@ -65,6 +66,9 @@ EXPORTS: dict[str, tuple[tuple[str, ...], Callable[[Charges], Rows]]] = {
     "usage": (USAGE_COLUMNS, usage_rows),
 }
 
+EXPORT_NAMES = tuple(sorted((*EXPORTS, DATEV)))
+"""Every export; `gl-datev` has a layout of its own, and is CSV only."""
+
 
 def export_rows(
     store: Store,
@@ -82,7 +86,10 @@ def export_rows(
 
     Raises InvalidInputError for an unknown export or month.
     """
-    columns, rows = _opened(name, Charges(store, books, organization_id, Span.of(since, until), seller))
+    charges = Charges(store, books, organization_id, Span.of(since, until), seller)
+    if name == DATEV:
+        return datev_text(charges, Client(*seller.datev), store.clock.now())
+    columns, rows = _opened(name, charges)
     return json_parts(columns, rows) if as_json else csv_parts(columns, rows)
 
 
@@ -173,6 +180,7 @@ def _parts(rows: Rows) -> Iterator[list[Mapping[str, Any]]]:
 
 def _opened(name: str, charges: Charges) -> tuple[tuple[str, ...], Rows]:
     if name not in EXPORTS:
-        raise InvalidInputError(f"export {name!r} must be one of {', '.join(EXPORTS)}")
+        what = "is CSV only" if name == DATEV else f"must be one of {', '.join(EXPORT_NAMES)}"
+        raise InvalidInputError(f"export {name!r} {what}")
     columns, make = EXPORTS[name]
     return columns, make(charges)

@@ -92,10 +92,12 @@ _CHARGED = text(
 
 @dataclass(frozen=True, slots=True)
 class Seller:
-    """Who will invoice what no invoice has yet, and the operator's own codes of accounts."""
+    """Who will invoice what no invoice has yet, the operator's own codes of accounts, and its numbers at a tax consultant that uses
+    DATEV (the consultant's, the client's, and a clearing account)."""
 
     name: str = ""
     chart: Mapping[str, str] = field(default_factory=dict)
+    datev: tuple[int, int, str] = (0, 0, "")
 
 
 NOBODY = Seller()
