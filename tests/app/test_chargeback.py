@@ -182,6 +182,11 @@ def test_samples_name_only_internal_teams(owner: Owner) -> None:
     sample["teams"] = [{"team": customer, "in_use": 2}]
     refused = operator.post(f"/v1/demand/{owner.pool.id}/samples", json={"samples": [sample]})
     assert refused.status_code == 400 and "internal team" in refused.text
+    sample |= {"in_use": 7, "teams": [{"team": owner.teams["safety"], "in_use": count} for count in (2, 3)]}
+    refused = operator.post(f"/v1/demand/{owner.pool.id}/samples", json={"samples": [sample]})
+    assert refused.status_code == 400 and "named twice" in refused.text
+    latest = owner.system.demand.latest(owner.pool.id)
+    assert latest is not None and latest.in_use == 3
 
 
 def test_hours_are_booked_once(owner: Owner) -> None:

@@ -74,6 +74,7 @@ def test_a_scenario_of_a_scenario_starts_from_it(folder: Path) -> None:
         ("= 9", "= -9", r"low\.toml: with the numbers that it sets, .*base\.toml:\d+: value -9 is outside"),
         ("value = 0.6", "valu = 0.6", r"low\.toml: with the numbers that it sets, .*did you mean 'value'\?"),
         ("base.toml", "bas.toml", r"low\.toml:1: there is no file 'bas.toml' here; did you mean 'base.toml'\?"),
+        ("base.toml", "b" * 5000, r"low\.toml:1: there is no file 'b+' here"),
         ("base.toml", "../base.toml", r"low\.toml:1: '../base.toml' must lie beside this file"),
         ("base.toml", "low.toml", rf"low\.toml:1: more than {DEPTH_MAX} files extend one another"),
         ('name = "low"\n', "", r"low\.toml:2: 'name' is missing here"),
@@ -91,6 +92,22 @@ def test_faults_of_the_case_are_the_case_s(folder: Path) -> None:
     base = folder / "base.toml"
     base.write_text(base.read_text().replace('power = "in.power"', 'power = "in.pwer"', 1))
     with pytest.raises(CaseError, match=r"^[^:]*base\.toml:\d+: .*did you mean 'in.power'"):
+        open_case(folder / "low.toml")
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("inputs = 3", "1: 'inputs' is 3; write a table"),
+        ("case = 3", "1: 'case' is 3; write a table"),
+        ("sources = 3", "1: 'sources' is 3; write a table"),
+        ('[inputs]\n"in.price" = 3', r"2: 'in.price' must be a table: write \[inputs.in.price\]"),
+    ],
+)
+def test_a_case_that_is_no_case_is_refused_with_its_line(folder: Path, text: str, says: str) -> None:
+    inputs = '[inputs."in.price"]\nvalue = 3\n[inputs."in.used"]\nvalue = 3\n'
+    (folder / "base.toml").write_text(f"{text}\n" if "inputs" in text else f"{text}\n{inputs}")
+    with pytest.raises(CaseError, match=rf"base\.toml:{says}"):
         open_case(folder / "low.toml")
 
 

@@ -63,9 +63,10 @@ def router(
         told = [(item, _jobs(item.jobs)) for item in body.samples if item.jobs is not None]
         used = [TeamUse(item.time, use.team, use.in_use) for item in body.samples for use in item.teams or ()]
         check_teams({item.team for item in used})
-        recorded = demand.record_samples(found, samples)
+        # Before the samples: what is refused here leaves nothing of the request behind.
         if used:
             demand.record_team_use(found, used)
+        recorded = demand.record_samples(found, samples)
         for item, jobs in told:
             demand.record_jobs(found, item.time, item.capacity, jobs)
         return as_answer(wire.SamplesTaken, recorded.as_dict())

@@ -103,7 +103,7 @@ class Demand:
 
     def record_team_use(self, pool_id: str, use: Sequence[TeamUse]) -> None:
         """Keep what internal teams used at the moments of samples; telling a moment again replaces it. Raises
-        InvalidInputError for a moment in the future, and more than SAMPLES_PER_WRITE_MAX numbers."""
+        InvalidInputError for a moment in the future, more than SAMPLES_PER_WRITE_MAX numbers, and a team twice."""
         latest = self._store.clock.now() + timedelta(seconds=AHEAD_OF_CLOCK_S_MAX)
         if len(use) > SAMPLES_PER_WRITE_MAX:
             raise InvalidInputError(
@@ -112,6 +112,10 @@ class Demand:
         if any(item.at > latest for item in use):
             raise InvalidInputError(
                 "what a team used lies in the future; check the clock of the machine that reports it"
+            )
+        if len({(item.at, item.team) for item in use}) < len(use):
+            raise InvalidInputError(
+                "a team is named twice for the same moment; send one number for each team", field="teams"
             )
         self._store.write(lambda connection: sql.save_team_use(connection, pool_id, use))
 

@@ -31,11 +31,19 @@ def read_case(path: Path, depth: int = 0) -> tuple[Document, tuple[Document, ...
         raise root.fail(EXTENDS, f'{str(named)!r} must lie beside this file or below it; write it like "case.toml"')
     if depth == DEPTH_MAX:
         raise root.fail(EXTENDS, f"more than {DEPTH_MAX} files extend one another, or they go round in a circle")
-    if not (path.parent / named).is_file():
+    if not _is_file(path.parent / named):
         there = sorted(file.name for file in path.parent.glob("*.toml") if file.name != path.name)
         raise root.fail(EXTENDS, f"there is no file {str(named)!r} here; {nearest(str(named), there)}")
     base, between = read_case(path.parent / named, depth + 1)
     return _changed(base, root), (document, *between)
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:
+        # A name that is too long for the file system.
+        return False
 
 
 def _changed(base: Document, root: Table) -> Document:
@@ -46,9 +54,11 @@ def _changed(base: Document, root: Table) -> Document:
     name_of_file = case.text("name")
     own = {key: case.data[key] for key in _OWN if case.has(key)}
     case.finish()
-    data["case"] = {**base.data.get("case", {}), **own, "name": name_of_file}
+    # What the case itself has wrong is refused with its own file and line.
+    whole = base.root()
+    data["case"] = {**whole.table("case").data, **own, "name": name_of_file}
     source = f"scenario {name_of_file}"
-    inputs: dict[str, Any] = dict(base.data.get("inputs", {}))
+    inputs: dict[str, Any] = {name: item.data for name, item in whole.named_tables("inputs")}
     table = root.table("set")
     for name in table.data:
         if name not in inputs:
@@ -61,7 +71,7 @@ def _changed(base: Document, root: Table) -> Document:
         raise root.fail("set", 'nothing is set; write an input and its number under [set], as in "in.price" = 12')
     root.finish()
     data["inputs"] = inputs
-    data["sources"] = {**base.data.get("sources", {}), source: _source(data["case"])}
+    data["sources"] = {**whole.table("sources").data, source: _source(data["case"])}
     digest = hashlib.sha256(f"{base.digest} {root.document.digest}".encode()).hexdigest()
     return Document(base.name, data, base.lines, digest)
 
