@@ -176,6 +176,28 @@ def test_an_organization_follows_only_so_many_at_once(
         assert list(client.responses.retrieve(name, stream=True))[-1].type == "response.completed"
 
 
+def test_what_waits_counts_toward_the_size_that_an_organization_may_store(
+    make_gateway: Any, engine: ScriptedEngine, store: Store
+) -> None:
+    gateway: Running = make_gateway(responses_mib_per_organization_max=1)
+    stranger: Running = make_gateway(responses_mib_per_organization_max=1)
+    steps = Steps(engine)
+    long = "word " * 120_000
+    with client_of(gateway) as client, client_of(stranger) as other:
+        first = client.responses.create(model=MODEL, input=long, background=True)
+        with pytest.raises(RateLimitError, match="1 MiB of requests"):
+            client.responses.create(model=MODEL, input=long, background=True)
+        assert len(rows(store)) == 1, "what is refused is not written down"
+        small = client.responses.create(model=MODEL, input="x", background=True)
+        apart = other.responses.create(model=MODEL, input=long, background=True)
+        steps.let(20)
+        for made, asked in ((first, client), (small, client), (apart, other)):
+            assert ended(asked, made.id).status == "completed"
+        again = client.responses.create(model=MODEL, input=long, background=True)
+        steps.let(20)
+        assert ended(client, again.id).status == "completed", "what is over counts no more"
+
+
 def written(store: Store) -> bool:
     with store.read() as connection:
         return connection.execute(select(response_events.c.number)).first() is not None

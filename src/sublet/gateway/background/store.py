@@ -27,6 +27,7 @@ WINDOW = timedelta(hours=1)
 EVENTS_KEPT = timedelta(hours=1)
 """After its end."""
 DROPPED_MAX = 100
+MIB = 1024 * 1024
 
 
 class LostResponseError(Exception):
@@ -62,11 +63,19 @@ class Sighted(NamedTuple):
     beat: int
 
 
-def add(store: Store, connection: Connection, item: Background) -> None:
-    """Raises LimitExceededError."""
+def add(store: Store, connection: Connection, item: Background, bytes_max: int) -> None:
+    """Write a request down, if all that are not over have `bytes_max` at most. Raises LimitExceededError."""
     store.lock(connection, f"background {item.organization_id}")
     own = (rows.c.organization_id == item.organization_id) & (rows.c.status != OVER)
-    if connection.execute(select(func.count()).select_from(rows).where(own)).scalar_one() >= UNFINISHED_MAX:
+    held = select(func.count(), func.coalesce(func.sum(rows.c.request_bytes), 0)).select_from(rows).where(own)
+    count, size = connection.execute(held).one()
+    if size + len(item.request) > bytes_max:
+        raise LimitExceededError(
+            f"this organization's unfinished background responses may have {bytes_max // MIB} MiB of requests together; wait for "
+            "one, or cancel one",
+            retry_after_s=5.0,
+        )
+    if count >= UNFINISHED_MAX:
         raise LimitExceededError(
             f"this organization has {UNFINISHED_MAX} unfinished background responses, the maximum; wait for one, or cancel one",
             retry_after_s=5.0,
@@ -85,6 +94,7 @@ def add(store: Store, connection: Connection, item: Background) -> None:
             expires_at=item.expires_at,
             worker=item.worker,
             beat=0,
+            request_bytes=len(item.request),
         )
     )
 
@@ -155,7 +165,7 @@ def tell(connection: Connection, item: Background, number: int, content: bytes) 
 
 def end(connection: Connection, item: Background, now: datetime) -> None:
     """It is over. Raises LostResponseError."""
-    _change(connection, item, ACTIVE, status=OVER, body="", request="", expires_at=now + EVENTS_KEPT)
+    _change(connection, item, ACTIVE, status=OVER, body="", request="", request_bytes=0, expires_at=now + EVENTS_KEPT)
 
 
 def parts(connection: Connection, response_id: str, number: int) -> list[tuple[int, str]]:

@@ -85,7 +85,8 @@ class BackgroundWorker:
             gateway.run,
             0,
         )
-        await self._aside.write(lambda connection: sql.add(self._store, connection, item))
+        most = gateway.settings.responses_mib_per_organization_max * sql.MIB
+        await self._aside.write(lambda connection: sql.add(self._store, connection, item, most))
         self._begin(item)
         return item
 

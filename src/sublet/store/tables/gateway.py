@@ -157,6 +157,8 @@ background_responses = Table(
     Column("expires_at", Instant, nullable=False),
     Column("worker", String(40), nullable=False),
     Column("beat", BigInteger, nullable=False),
+    # Of the request. A database would have to read a text to know its length.
+    Column("request_bytes", BigInteger, nullable=False, server_default="0"),
     Index("ix_background_responses_organization_id", "organization_id", "status"),
     Index("ix_background_responses_status", "status", "created_at"),
 )
