@@ -228,6 +228,7 @@ class Prepared:
             "images.create": of("acme", "/v1/images", image("x"), image("y")),
             "jobs.submit": of("acme", "/v1/jobs", self.job("x"), self.job("y")),
             "jobs.cancel": at("acme", "/v1/jobs/{}/cancel", self.jobs),
+            "waitlist.join": of("acme", "/v1/waitlist", {"quote": self.quote_body(600)}, {"quote": self.quote_body(601)}),
             "leases.quote": of("acme", "/v1/quotes", self.quote_body(600), self.quote_body(601)),
             "leases.cancel_quote": at("acme", "/v1/quotes/{}/cancel", self.quotes[:2]),
             "leases.accept": of("acme", "/v1/leases", self.accept(self.quotes[2]), self.accept(self.quotes[3])),

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from httpx2 import Response
 from tests.app.test_console_acts import EVIL, ORIGIN, Console
-from tests.leases.world import KEY
+from tests.leases.world import KEY, pool_spec
 
 from sublet.console.moments import typed_moment
 from sublet.leases.images.service import NewImage
@@ -120,3 +120,45 @@ def test_a_change_of_a_lease_shows_its_price_and_is_carried_out_at_no_higher_one
     assert dict(named.labels) == {"run": "7", "team": "search"} and EVIL[:60] not in acme.get(path)
     assert "key=value" in acme.send(path, "name", name="x", labels="nothing").text
     assert "choose what to change" in acme.send(path, "plan", what="owner").text
+
+
+def test_a_volume_is_offered_on_pools_that_can_be_logged_in_to_first(console: Console) -> None:
+    from sublet.reporting import offers
+
+    kinds = {"aaa-simulated": "simulated", "zzz-metal": "local", "none": "nobody"}
+    console.system.fleet.sync([pool_spec(name, 1, backend=backend) for name, backend in kinds.items()])
+    assert offers.pools_to_ask_for(console.system, "volumes") == ["zzz-metal", "aaa-simulated", "simulated"]
+    page = console.browsers["acme"].get("/volumes")
+    assert re.findall(r'<option value="([^"]+)"', page)[:2] == ["zzz-metal", "aaa-simulated"]
+
+
+def test_a_customer_lets_a_request_wait_sees_the_offer_and_the_operator_sees_the_demand(console: Console) -> None:
+    acme, bolt, pool = console.browsers["acme"], console.browsers["bolt"], console.world.pool
+    wanted = {
+        "pool": pool.name,
+        "class": "spot",
+        "accelerators": str(pool.accelerators),
+        "hours": "2",
+        "max_price": "0.0000001",
+    }
+    assert "Let the request wait" in acme.get("/offers")
+    assert "select the checkbox" in acme.send("/waitlist", "join", **wanted).text
+    for wrong in ({"max_price": "cheap"}, {"max_price": "-1"}, {"hours": "0"}, {"buy": "yes"}, {"pool": "nowhere"}):
+        assert acme.send("/waitlist", "join", **(wanted | {"consent": "yes"} | wrong)).status_code >= 400, wrong
+    assert acme.send("/waitlist", "join", consent="yes", **wanted).status_code == 303
+    assert (
+        acme.send("/waitlist", "join", consent="yes", **(wanted | {"accelerators": "1", "max_price": ""})).status_code
+        == 303
+    )
+    console.world.pass_time(60)
+    seen = text_of(acme.get("/waitlist"))
+    assert "See the offer" in seen and "Leave the list" in seen and pool.name in seen
+    assert "Nothing waits" in text_of(bolt.get("/waitlist"))
+    (held, cheap) = sorted(console.system.leases.waitlist.page(None, PageRequest()).items, key=lambda item: item.state)
+    assert (held.state, cheap.state) == ("offered", "waiting")
+    assert f"/quotes/{held.quote_id}" in acme.get("/waitlist") and "Accept" in acme.get(f"/quotes/{held.quote_id}")
+    assert bolt.send("/waitlist", "leave", entry=cheap.id).status_code != 303
+    assert acme.send("/waitlist", "leave", entry=cheap.id).status_code == 303
+    told = text_of(console.browsers["operator"].get("/unmet-demand"))
+    assert pool.name in told and "acme" not in told.split("Unmet demand")[-1]
+    assert acme.client.get("/unmet-demand").status_code == 403

@@ -156,6 +156,8 @@ def verbs(service: Service, at: dict[str, str], out: Path) -> list[tuple[str, di
         (f"lease shorten {{lease}} --until {soon}", {}), ("lease label équipe=β --lease {lease}", {}),
         ("lease move {lease} --project search", {}), ("lease shrink {lease} -n 1", {}), ("lease end {lease} --dry-run", {}),
         ("lease end {lease}", {}), ("lease ssh {lease}", {}),
+        ("waitlist join -c spot --max-price 0.01 --json", {"waiting": "id"}), ("waitlist ls", {}), ("waitlist show {waiting}", {}),
+        ("waitlist unmet", {}), ("waitlist leave {waiting}", {}),
         ("job submit -c spot --yes --json -- true", {"job": "jobs.0.id"}), ("job ls", {}), ("job show {job}", {}),
         ("job logs {job}", {}), ("job cancel {job}", {}),
         (f"block create {pool.name} -n 1 --days 2 --json", {"block": "id"}), ("block ls", {}), ("block show {block}", {}),

@@ -117,6 +117,11 @@ SUMMARIES = {
     "volumes.show_copy": "Show a copy into a volume",
     "volumes.snapshot": "Make a snapshot",
     "volumes.upload": "Upload a part of a copy",
+    "waitlist.join": "Let a request wait for capacity",
+    "waitlist.leave": "Take a request off the waiting list",
+    "waitlist.list_entries": "List requests on the waiting list",
+    "waitlist.show": "Show a request on the waiting list",
+    "waitlist.unmet_demand": "List unmet demand",
 }
 """The operations whose description does not begin with a summary, by operation id."""
 

@@ -685,6 +685,39 @@ class AsyncJobs:
         return await self._call("jobs.cancel", job_id, idempotency_key=idempotency_key)
 
 
+class AsyncWaitlist:
+    """Operations of waitlist."""
+
+    def __init__(self, call: Call) -> None:
+        self._call = call
+
+    async def join(
+        self, body: leases.NewWaitlistEntry | Mapping[str, Any], *, idempotency_key: str | None = None
+    ) -> leases.WaitlistEntry:
+        """`POST /v1/waitlist`"""
+        return await self._call("waitlist.join", body=body, idempotency_key=idempotency_key)
+
+    async def list_entries(self, *, limit: int | None = None, after: str | None = None) -> leases.WaitlistPage:
+        """`GET /v1/waitlist`"""
+        return await self._call("waitlist.list_entries", query={"limit": limit, "after": after})
+
+    def iter_entries(self) -> AsyncIterator[leases.WaitlistEntry]:
+        """Every row of `GET /v1/waitlist`, page by page."""
+        return each_async(self._call, "waitlist.list_entries", query={})
+
+    async def show(self, entry_id: str) -> leases.WaitlistEntry:
+        """`GET /v1/waitlist/{entry_id}`"""
+        return await self._call("waitlist.show", entry_id)
+
+    async def leave(self, entry_id: str) -> leases.WaitlistEntry:
+        """`DELETE /v1/waitlist/{entry_id}`"""
+        return await self._call("waitlist.leave", entry_id)
+
+    async def unmet_demand(self) -> leases.UnmetDemandList:
+        """`GET /v1/unmet-demand`"""
+        return await self._call("waitlist.unmet_demand")
+
+
 class AsyncNotifications:
     """Operations of notifications."""
 
@@ -1575,6 +1608,7 @@ class AsyncCalls:
         self.images = AsyncImages(call)
         self.volumes = AsyncVolumes(call)
         self.jobs = AsyncJobs(call)
+        self.waitlist = AsyncWaitlist(call)
         self.notifications = AsyncNotifications(call)
         self.blocks = AsyncBlocks(call)
         self.maintenance = AsyncMaintenance(call)

@@ -671,6 +671,39 @@ class Jobs:
         return self._call("jobs.cancel", job_id, idempotency_key=idempotency_key)
 
 
+class Waitlist:
+    """Operations of waitlist."""
+
+    def __init__(self, call: Call) -> None:
+        self._call = call
+
+    def join(
+        self, body: leases.NewWaitlistEntry | Mapping[str, Any], *, idempotency_key: str | None = None
+    ) -> leases.WaitlistEntry:
+        """`POST /v1/waitlist`"""
+        return self._call("waitlist.join", body=body, idempotency_key=idempotency_key)
+
+    def list_entries(self, *, limit: int | None = None, after: str | None = None) -> leases.WaitlistPage:
+        """`GET /v1/waitlist`"""
+        return self._call("waitlist.list_entries", query={"limit": limit, "after": after})
+
+    def iter_entries(self) -> Iterator[leases.WaitlistEntry]:
+        """Every row of `GET /v1/waitlist`, page by page."""
+        return each(self._call, "waitlist.list_entries", query={})
+
+    def show(self, entry_id: str) -> leases.WaitlistEntry:
+        """`GET /v1/waitlist/{entry_id}`"""
+        return self._call("waitlist.show", entry_id)
+
+    def leave(self, entry_id: str) -> leases.WaitlistEntry:
+        """`DELETE /v1/waitlist/{entry_id}`"""
+        return self._call("waitlist.leave", entry_id)
+
+    def unmet_demand(self) -> leases.UnmetDemandList:
+        """`GET /v1/unmet-demand`"""
+        return self._call("waitlist.unmet_demand")
+
+
 class Notifications:
     """Operations of notifications."""
 
@@ -1537,6 +1570,7 @@ class Calls:
         self.images = Images(call)
         self.volumes = Volumes(call)
         self.jobs = Jobs(call)
+        self.waitlist = Waitlist(call)
         self.notifications = Notifications(call)
         self.blocks = Blocks(call)
         self.maintenance = Maintenance(call)

@@ -65,4 +65,11 @@ LEASES: tuple[Operation, ...] = (
     Operation("jobs.show", "GET", "/v1/jobs/{job_id}", answer="leases:Job"),
     Operation("jobs.log", "GET", "/v1/jobs/{job_id}/log", query=("offset",), answer="leases:JobLog"),
     Operation("jobs.cancel", "POST", "/v1/jobs/{job_id}/cancel", answer="leases:SubmittedJobs"),
+    Operation("waitlist.join", "POST", "/v1/waitlist", body="leases:NewWaitlistEntry", answer="leases:WaitlistEntry"),
+    Operation(
+        "waitlist.list_entries", "GET", "/v1/waitlist", query=PAGE, answer="leases:WaitlistPage", items="entries"
+    ),
+    Operation("waitlist.show", "GET", "/v1/waitlist/{entry_id}", answer="leases:WaitlistEntry"),
+    Operation("waitlist.leave", "DELETE", "/v1/waitlist/{entry_id}", answer="leases:WaitlistEntry"),
+    Operation("waitlist.unmet_demand", "GET", "/v1/unmet-demand", answer="leases:UnmetDemandList"),
 )

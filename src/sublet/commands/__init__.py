@@ -49,6 +49,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
         "Planned maintenance: accelerators that are away for a time.",
     ),
     "lease": ("sublet.commands.leases", "app", "Raw leases: quote, take, log in, end."),
+    "waitlist": ("sublet.commands.waitlist", "app", "The waiting list: requests that wait for capacity."),
     "job": ("sublet.commands.jobs", "app", "Jobs: commands that run on leases of their own."),
     "reclaim": ("sublet.commands.reclaims", "app", "Reclaim capacity for its owner."),
     "models": ("sublet.commands.models", "app", "Managed models: the catalog, deployments, replicas."),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time as clock
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,13 +10,15 @@ import typer
 
 from sublet.client.remote import connect
 from sublet.commands import changing, lease_login
-from sublet.commands.deadlines import By, Hours, body_of, progress_of, say_progress, say_promise
+from sublet.commands.asking import Wanted, body_of_quote
+from sublet.commands.asking import usual_pool as usual_pool
+from sublet.commands.deadlines import By, Hours, progress_of, say_progress, say_promise
 from sublet.commands.running import READY_S_MAX, LeaseId, OnlyLeaseId, checked_id, only, wait_ready
 from sublet.commands.taking import INTERRUPTED, Taking
 from sublet.output import JsonFlag, print_json, print_rows, say
 from sublet.shown import Columns, cost_text, counted, money, price, price_text, seconds, time, time_text
-from sublet.values.clock import as_utc, format_time, parse_time
-from sublet.values.errors import InvalidInputError, LimitExceededError, NotFoundError
+from sublet.values.clock import parse_time
+from sublet.values.errors import InvalidInputError, LimitExceededError
 from sublet.values.ids import new_id
 
 if TYPE_CHECKING:
@@ -155,7 +156,7 @@ def quote(
 ) -> None:
     """Request a price, valid for 60 seconds; the output shows how long the capacity is held."""
     named = tuple(network or ())
-    wanted = _Wanted(
+    wanted = Wanted(
         accelerators,
         class_name,
         minutes,
@@ -257,7 +258,7 @@ def take(
         if quote_id is None:
             taking.made = _quote(
                 remote,
-                _Wanted(
+                Wanted(
                     accelerators,
                     class_name,
                     minutes,
@@ -354,26 +355,6 @@ def end(lease_id: OnlyLeaseId = None, dry_run: changing.DryRun = False, as_json:
     say(f"{lease['id']} is {lease['state']}")
 
 
-@dataclass(frozen=True, slots=True)
-class _Wanted:
-    """What the options of `quote` and `take` ask for."""
-
-    accelerators: int
-    class_name: str | None
-    minutes: int
-    start: str | None
-    pool: str | None
-    generation: str | None
-    on_failure: str
-    network: tuple[str, ...]
-    hours: float | None = None
-    by: str | None = None
-    volumes: tuple[str, ...] = ()
-    finish_by: str | None = None
-    image: str | None = None
-    on_reclaim: str = "end"
-
-
 def _notice_of(found: dict[str, Any]) -> str:
     """How a class is taken back, in a word or two."""
     if found["notice_s"] is None:
@@ -381,43 +362,8 @@ def _notice_of(found: dict[str, Any]) -> str:
     return f"{found['take_back'].replace('_', ' ')}, {found['notice_s']} s" if found["notice_s"] else "at once"
 
 
-def _quote(remote: Client, wanted: _Wanted) -> dict[str, Any]:
-    pool = wanted.pool
-    if pool is None and wanted.generation is None and wanted.volumes:
-        pool = remote.document("volumes.show", wanted.volumes[0])["pool_id"]
-    elif pool is None and wanted.generation is None:
-        pool = usual_pool(remote)
-    body: dict[str, Any] = {"accelerators": wanted.accelerators, "on_failure": wanted.on_failure}
-    if wanted.on_reclaim != "end":
-        body["on_reclaim"] = wanted.on_reclaim
-    body |= {"pool": pool} if wanted.generation is None else {"generation": wanted.generation}
-    if wanted.network:
-        body["network"] = [name for text in wanted.network for name in text.split(",")]
-    if wanted.volumes:
-        body["volumes"] = list(wanted.volumes)
-    if wanted.image is not None:
-        body["image"] = wanted.image
-    if wanted.class_name is not None:
-        body["class"] = wanted.class_name
-    if wanted.hours is not None or wanted.by is not None:
-        body |= body_of(remote, wanted.class_name, wanted.hours, wanted.by)
-    else:
-        body["duration_s"] = wanted.minutes * 60
-    for option, text in (("start", wanted.start), ("finish_by", wanted.finish_by)):
-        if text is not None:
-            try:
-                body[option] = format_time(as_utc(parse_time(text)))
-            except ValueError as error:
-                raise InvalidInputError(f"--{option.replace('_', '-')}: {error}") from error
-    return remote.post("/v1/quotes", body, new_id("req"))
-
-
-def usual_pool(remote: Client) -> str:
-    """The pool of a request that names none: the first whose leases can be logged in to, before one that is simulated."""
-    pools = remote.collected("fleet.list_pools")["pools"]
-    if not pools:
-        raise NotFoundError("there are no pools yet")
-    return str(min(pools, key=lambda item: item["backend"] == "simulated")["id"])
+def _quote(remote: Client, wanted: Wanted) -> dict[str, Any]:
+    return remote.post("/v1/quotes", body_of_quote(remote, wanted), new_id("req"))
 
 
 def _accept(remote: Client, quote_id: str, public_key: str) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import typer
 
 from sublet.client.remote import connect
 from sublet.commands import volume_files
-from sublet.commands.leases import usual_pool
+from sublet.commands.asking import pool_names, usual_pool
 from sublet.output import JsonFlag, print_json, print_rows, say
 from sublet.shown import Columns, time
 from sublet.values.ids import new_id
@@ -29,7 +29,7 @@ _COLUMNS: Columns = {
     "state": "state",
     "lease_id": "lease",
     "busy_with": "busy",
-    "pool_id": "pool",
+    "pool": "pool",
     "created_at": time("since"),
     "id": "id",
 }
@@ -53,23 +53,27 @@ def create(
     while wait and made["state"] == "making" and not made["last_error"] and clock.monotonic() < deadline:
         clock.sleep(volume_files.POLL_S)
         made = remote.document("volumes.show", made["id"])
-    _shown(made, as_json)
+    _shown(remote, made, as_json)
 
 
 @app.command("ls")
 def list_volumes(as_json: JsonFlag = False) -> None:
     """List volumes and the lease that each is attached to."""
-    found = connect().collected("volumes.list_volumes")
+    remote = connect()
+    found = remote.collected("volumes.list_volumes")
     if as_json:
         print_json(found)
         return
-    print_rows(found["volumes"], _COLUMNS, "no volumes; create one with `sublet volume create NAME --gib 1`")
+    print_rows(
+        _rows(remote, found["volumes"]), _COLUMNS, "no volumes; create one with `sublet volume create NAME --gib 1`"
+    )
 
 
 @app.command()
 def show(name: Name, as_json: JsonFlag = False) -> None:
     """Show a volume."""
-    _shown(connect().document("volumes.show", name), as_json)
+    remote = connect()
+    _shown(remote, remote.document("volumes.show", name), as_json)
 
 
 @app.command()
@@ -82,16 +86,21 @@ def rm(
     remote: Client = connect()
     if not yes:
         typer.confirm(f"Wipe {name} and everything in it?", abort=True, err=True)
-    _shown(remote.document("volumes.remove", name), as_json)
+    _shown(remote, remote.document("volumes.remove", name), as_json)
 
 
 volume_files.register(app)
 
 
-def _shown(found: dict[str, Any], as_json: bool) -> None:
+def _rows(remote: Client, found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    names = pool_names(remote) if found else {}
+    return [{**item, "pool": names.get(item["pool_id"], item["pool_id"])} for item in found]
+
+
+def _shown(remote: Client, found: dict[str, Any], as_json: bool) -> None:
     if as_json:
         print_json(found)
         return
-    print_rows([found], _COLUMNS, "")
+    print_rows(_rows(remote, [found]), _COLUMNS, "")
     if found["last_error"]:
         say(f"last error: {found['last_error']}")

@@ -35,6 +35,7 @@ from sublet.config.sections import (
     Tls,
 )
 from sublet.config.volumes import Volumes
+from sublet.config.waitlist import Waitlist
 from sublet.values.errors import InvalidInputError
 from sublet.values.service_classes import ServiceClasses
 from sublet.values.toml import toml_of
@@ -79,6 +80,7 @@ class Settings(BaseSettings):
     demand: Demand = Demand()
     leasing: Leasing = Leasing()
     quotes: Quotes = Quotes()
+    waitlist: Waitlist = Waitlist()
     classes: dict[str, ClassOfService] = Field(default_factory=_shipped_classes, validate_default=True)
     models: Models = Models()
     allocation: Allocation = Allocation()

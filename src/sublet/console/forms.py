@@ -89,3 +89,10 @@ def own_path(path: str, default: str = "/") -> str:
     own = path.startswith("/") and not path.startswith(("//", "/\\")) and len(path) <= NEXT_LENGTH_MAX
     plain = path.isascii() and path.isprintable() and "\\" not in path
     return path if own and plain else default
+
+
+def whole(text: str, what: str, most: int) -> int:
+    """A number that was typed, from 1 to `most`. Raises InvalidInputError."""
+    if not text.isascii() or not text.isdigit() or len(text) > 9 or not 0 < int(text) <= most:
+        raise InvalidInputError(f"{what} must be a whole number from 1 to {most}")
+    return int(text)

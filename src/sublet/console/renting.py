@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 
 from sublet.accounts.model import acting_for
 from sublet.console.changing import ChangeShown, Changing
+from sublet.console.forms import whole
 from sublet.console.moments import moment_of, typed_moment
 from sublet.console.page import Act, Drawn, Go, Screen, Visit
 from sublet.leases.model import Lease, OnReclaim, Quote, QuoteExpiredError, told_to_tenant
@@ -93,16 +94,16 @@ class Chosen:
 
     def request(self, start: datetime | None) -> QuoteRequest:
         """Raises InvalidInputError."""
-        accelerators = _whole(self.accelerators, "accelerators", 4_096)
+        accelerators = whole(self.accelerators, "accelerators", 4_096)
         if self.by:
-            service_s = 3_600 * _whole(self.hours, "hours", ORDER_HOURS_MAX)
+            service_s = 3_600 * whole(self.hours, "hours", ORDER_HOURS_MAX)
             return QuoteRequest(accelerators, self.class_name, moment_of(self.by), pool=self.pool, service_s=service_s)
         return QuoteRequest(
             accelerators,
             self.class_name,
             start=start,
             pool=self.pool,
-            duration_s=3_600 * _whole(self.hours, "hours", HOURS_MAX),
+            duration_s=3_600 * whole(self.hours, "hours", HOURS_MAX),
             on_reclaim=OnReclaim.MOVE if self.may_move else OnReclaim.END,
         )
 
@@ -140,7 +141,7 @@ class Renting:
     def _show_offers(self, visit: Visit) -> Drawn:
         chosen = Chosen.of(visit.form.fields or visit.query)
         try:
-            hours = HOURS_DEFAULT if chosen.by else _whole(chosen.hours, "hours", HOURS_MAX)
+            hours = HOURS_DEFAULT if chosen.by else whole(chosen.hours, "hours", HOURS_MAX)
         except InvalidInputError:
             hours = HOURS_DEFAULT
         offers = self._offering(visit.actor.organization_id, timedelta(hours=hours))
@@ -281,9 +282,3 @@ class Renting:
         self._leases.permit(lease_id, visit.actor.organization_id, acting_for(visit.actor))
         self._leases.end(lease_id, visit.actor.organization_id)
         return Go(f"{LEASES}/{lease_id}")
-
-
-def _whole(text: str, what: str, most: int) -> int:
-    if not text.isascii() or not text.isdigit() or len(text) > 9 or not 0 < int(text) <= most:
-        raise InvalidInputError(f"{what} must be a whole number from 1 to {most}")
-    return int(text)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from sublet.accounts.model import acting_for
 from sublet.console.page import Act, Drawn, Go, Screen, Visit
@@ -20,8 +20,15 @@ SHOWN_MAX = 100
 class Storing:
     """The screens of volumes and images, for tenants."""
 
-    def __init__(self, volumes: Volumes, images: Images, pool_names: Callable[[], Mapping[str, str]]) -> None:
-        self._volumes, self._images, self._pool_names = volumes, images, pool_names
+    def __init__(
+        self,
+        volumes: Volumes,
+        images: Images,
+        pool_names: Callable[[], Mapping[str, str]],
+        usual: Callable[[], Sequence[str]],
+    ) -> None:
+        """`usual` gives the names of the pools that may have volumes, in the order in which they are offered."""
+        self._volumes, self._images, self._pool_names, self._usual = volumes, images, pool_names, usual
 
     def screens(self) -> tuple[Screen, ...]:
         """`/volumes`, `/volumes/{volume_id}` and `/images`."""
@@ -47,7 +54,9 @@ class Storing:
 
     def _show_all(self, visit: Visit) -> Drawn:
         page = self._volumes.page(visit.actor.organization_id, PageRequest(SHOWN_MAX, visit.query.get("after")))
-        return Drawn("volumes.html", {"page": page, "pools": self._pool_names(), **self._about(visit)})
+        return Drawn(
+            "volumes.html", {"page": page, "pools": self._pool_names(), "names": self._usual(), **self._about(visit)}
+        )
 
     def _show_one(self, visit: Visit) -> Drawn:
         volume = self._volumes.volume(visit.path["volume_id"], visit.actor.organization_id)

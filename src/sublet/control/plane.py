@@ -57,6 +57,7 @@ from sublet.leases.images import api as images_api
 from sublet.leases.jobs import api as jobs_api
 from sublet.leases.maintenance import api as maintenance_api
 from sublet.leases.volumes import api as volumes_api
+from sublet.leases.waitlist import api as waitlist_api
 from sublet.ledger import api as ledger_api
 from sublet.ledger.invoices.month_end import close_due
 from sublet.models import api as models_api
@@ -99,7 +100,8 @@ MONTHS_INTERVAL_S = 600.0
 YIELD_INTERVAL_S = 600.0
 """How often the mix is decided: models start and drain in minutes."""
 COLLECTING_INTERVAL_S = 10.0
-LED = ("fleet", "rating", "bookkeeping", "months", "record", "outbox", "letters", "watching-all", "yield")
+WAITLIST_INTERVAL_S = 5.0
+LED = ("fleet", "rating", "bookkeeping", "months", "record", "outbox", "letters", "watching-all", "yield", "waitlist")
 """What one control plane does for all of them; pools are led each by itself."""
 PLANS_KEPT = 20
 PUSHED_S = 60.0
@@ -138,6 +140,7 @@ class ControlPlane:
             self._led("outbox", OUTBOX_INTERVAL_S, self._telling.round),
             self._led("letters", LETTERS_INTERVAL_S, self._send_letters),
             self._led("yield", YIELD_INTERVAL_S, self._yield),
+            self._led("waitlist", WAITLIST_INTERVAL_S, self._offer),
         ]
         watching = Watching(system, self.loops)
         self.loops += [
@@ -249,6 +252,10 @@ class ControlPlane:
         plan = self.system.allocation.tick()
         if plan.steps:
             self._remember(plan)
+
+    def _offer(self) -> None:
+        for entry in self.system.leases.waitlist.tend():
+            log.info("waitlist_offered", entry=entry.id, quote=entry.quote_id, lease=entry.lease_id)
 
     def _rate(self) -> None:
         self.system.ledger.rate()
@@ -430,6 +437,7 @@ def _add_leases(api: FastAPI, system: Sublet, require: Require) -> None:
     api.include_router(volumes_api.router(system.leases.volumes, require))
     api.include_router(images_api.router(system.leases.images, require))
     api.include_router(jobs_api.router(system.leases.jobs, require))
+    api.include_router(waitlist_api.router(system.leases.waitlist, require))
 
 
 def _add_models(api: FastAPI, system: Sublet, require: Require) -> None:

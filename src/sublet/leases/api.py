@@ -11,8 +11,8 @@ from sublet.accounts.conditions import Tagged, changed, if_match, shown
 from sublet.accounts.model import Actor, Require, acting_for
 from sublet.leases import wire
 from sublet.leases.changes import api as changes
-from sublet.leases.model import OWNER_NEEDS, Lease, OnFailure, OnReclaim, Quote
-from sublet.leases.quotes.admission import QuoteRequest
+from sublet.leases.model import OWNER_NEEDS, Lease, Quote
+from sublet.leases.quotes.asked import quote_request
 from sublet.leases.reclaim.orders import ReclaimOrder
 from sublet.leases.redaction import told_to_tenant
 from sublet.leases.service import Leases
@@ -63,23 +63,7 @@ def _add_quote_routes(routes: APIRouter, leases: Leases, require: Require) -> No
     ) -> wire.Quote:
         """Request a price that is fixed for 60 seconds. The capacity is held until `held_until`. If that is null, the quote
         can be accepted while the capacity is available."""
-        asked = QuoteRequest(
-            accelerators=body.accelerators,
-            class_name=body.class_ or "",
-            end=body.end,
-            start=body.start,
-            pool=body.pool,
-            generation=body.generation,
-            duration_s=body.duration_s,
-            on_failure=OnFailure(body.on_failure),
-            on_reclaim=OnReclaim(body.on_reclaim),
-            network=tuple(body.network or ()),
-            service_s=body.service_s,
-            finish_by=body.finish_by,
-            volumes=tuple(body.volumes or ()),
-            image=body.image or "",
-            project=acting_for(actor),
-        )
+        asked = quote_request(body, acting_for(actor))
         return as_answer(wire.Quote, leases.quote(actor.organization_id, asked, idempotency_key).as_dict())
 
     @routes.get("/v1/quotes")

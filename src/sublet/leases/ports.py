@@ -16,6 +16,7 @@ from sublet.leases.model import Lease, Timing
 from sublet.leases.quotes.holds import HoldLimits
 from sublet.leases.reclaim.victims import Occupant
 from sublet.leases.volumes.model import StorageHour, VolumeLimits
+from sublet.leases.waitlist.limits import WaitlistLimits
 from sublet.surplus.deadlines.admission import Answer
 from sublet.surplus.deadlines.book import Offer
 from sublet.surplus.model import Promised, StandingBlock
@@ -317,6 +318,7 @@ class LeasePorts:
     volumes: VolumeLimits = field(default_factory=VolumeLimits)
     images: ImageSite = field(default_factory=ImageSite)
     holds: HoldLimits = field(default_factory=HoldLimits)
+    waitlist: WaitlistLimits = field(default_factory=WaitlistLimits)
     classes: ServiceClasses = SHIPPED
     class_default: str = "notice"
     timing: Timing = field(default_factory=Timing)

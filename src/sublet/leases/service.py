@@ -44,6 +44,7 @@ from sublet.leases.reclaim.store import standing_rows
 from sublet.leases.reclaim.victims import ReclaimPlan
 from sublet.leases.reclaim.waits import DayOfWaiting
 from sublet.leases.volumes.service import Volumes
+from sublet.leases.waitlist.service import Waitlist
 from sublet.leases.watching import Watching
 from sublet.store import Store
 from sublet.store.paging import PAGE_MAX, Page, PageRequest
@@ -86,6 +87,7 @@ class Leases:
         self._reclaims = Reclaims(store, ports, self._transitions)
         self.changes = Changes(store, ports, self._transitions)
         self.watching = Watching(store, ports)
+        self.waitlist = Waitlist(store, ports)
         self.volumes = Volumes(store, self._backends, ports)
         self.images = Images(store, ports.images)
         self._executor = Executor(store, self._transitions, backends, self._reclaims, ports.egress, workers)

@@ -24,13 +24,14 @@ from sublet.console.running import Running
 from sublet.console.selling import Selling
 from sublet.console.storing import Storing
 from sublet.console.usage import UsagePages
+from sublet.console.waiting import Waiting
 from sublet.console.worth import Worth
 from sublet.console.yielding import Yielding
 from sublet.desk.whatif import Cases
 from sublet.reporting.actuals import recent_actuals
 from sublet.reporting.chatting import playing
 from sublet.reporting.offered_models import Caller, offered_models
-from sublet.reporting.offers import offers, pool_sizes, pools_for_sale
+from sublet.reporting.offers import offers, pool_sizes, pools_for_sale, pools_to_ask_for
 from sublet.reporting.overview import Overviews, pool_names
 from sublet.wiring.system import Sublet
 
@@ -53,7 +54,13 @@ def console_pages(system: Sublet, overviews: Overviews) -> tuple[Page | Screen, 
         *renting.screens(),
         offered_screen(lambda visit: _offered(system, visit)),
         playground_screen(playing(system)),
-        *Storing(system.leases.volumes, system.leases.images, lambda: pool_names(system)).screens(),
+        *Waiting(system.leases, lambda: pool_names(system), lambda: pools_to_ask_for(system)).screens(),
+        *Storing(
+            system.leases.volumes,
+            system.leases.images,
+            lambda: pool_names(system),
+            lambda: pools_to_ask_for(system, "volumes"),
+        ).screens(),
         *Selling(system.blocks, lambda: pools_for_sale(system)).screens(),
         *Maintaining(system.maintenance, system.capacity.stated_maintenance, lambda: pool_sizes(system)).screens(),
         *Routing(system.routes, lambda: sorted(system.models.catalog())).screens(),

@@ -9,6 +9,7 @@ from sqlalchemy import Connection
 from sublet.console.renting import ClassOffer, DeadlineOffer, PoolOffer
 from sublet.console.selling import PoolForSale
 from sublet.fleet.model import Pool
+from sublet.leases.backends.registry import features_of
 from sublet.values.errors import SubletError
 from sublet.values.money import Money
 from sublet.values.service_classes import ServiceClass
@@ -45,6 +46,17 @@ def offers(system: Sublet, organization_id: str, length: timedelta) -> list[Pool
             )
             for pool in pools
         ]
+
+
+def pools_to_ask_for(system: Sublet, feature: str = "") -> list[str]:
+    """Names of the pools that are online and whose leases may have `feature`, in the order in which a form offers them: those that
+    can be logged in to first, simulated ones last."""
+    found = [
+        pool
+        for pool in system.fleet.pools()
+        if pool.offline_at is None and (not feature or feature in features_of(system.settings, pool.backend))
+    ]
+    return [pool.name for pool in sorted(found, key=lambda pool: (pool.backend == "simulated", pool.name))]
 
 
 def _offer(

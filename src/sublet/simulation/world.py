@@ -120,6 +120,7 @@ class World:
                 since_sample = 0.0
                 self.observe()
             self.system.leases.tick()
+            self.system.leases.waitlist.tend()
             self.watch()
         self.system.ledger.rate()
 

@@ -28,6 +28,7 @@ PREFIXES = {
     "blk": "block",
     "mnt": "window of maintenance",
     "quo": "quote",
+    "wtl": "request on the waiting list",
     "vol": "volume",
     "cpy": "copy into a volume",
     "snp": "snapshot of a volume",

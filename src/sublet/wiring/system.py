@@ -45,6 +45,7 @@ from sublet.leases.quotes import calendar
 from sublet.leases.quotes.holds import HoldLimits
 from sublet.leases.service import Leases
 from sublet.leases.volumes.model import StorageHour, VolumeLimits
+from sublet.leases.waitlist.limits import WaitlistLimits
 from sublet.ledger.assembly import ledger_of
 from sublet.ledger.model import UsageEvent
 from sublet.ledger.prices.book import book_from_dict, book_from_toml
@@ -266,6 +267,7 @@ class Sublet:
             charge=money.charge,
             shareable=self._shareable,
             holds=hold_limits(self.settings),
+            waitlist=WaitlistLimits(**self.settings.waitlist.model_dump()),
             classes=self.capacity.classes,
             class_default=self.settings.quotes.service_class,
             timing=Timing(),

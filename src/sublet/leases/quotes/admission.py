@@ -15,7 +15,6 @@ from sublet.leases.backends.base import checked_authorized_keys
 from sublet.leases.deadlines.sales import DeadlineSales
 from sublet.leases.model import (
     ACCELERATORS_PER_LEASE_MAX,
-    FORECAST_WINDOW_S_MAX,
     Fence,
     Lease,
     NoCapacityError,
@@ -28,8 +27,9 @@ from sublet.leases.projects import refuse_other
 from sublet.leases.quotes import calendar
 from sublet.leases.quotes.alternatives import Alternatives, write_offers
 from sublet.leases.quotes.contracts import Buyer, Offered, held_until, make_lease, make_quote
-from sublet.leases.quotes.places import DAYS_WITHOUT_BLOCK, Places
+from sublet.leases.quotes.places import Places
 from sublet.leases.quotes.request import QuoteRequest as QuoteRequest
+from sublet.leases.quotes.request import refuse_too_long
 from sublet.leases.quotes.spans import windows_of
 from sublet.store import Store
 from sublet.surplus.blocks.model import Block
@@ -113,11 +113,7 @@ class Admission:
             lists = self._ports.egress.checked(request.network, organization_id, named.name)
             return self._deadlines.hold(connection, organization_id, replace(request, network=lists), now, key)
         window = request.span(now)
-        if named.notice_s is not None and window.seconds > FORECAST_WINDOW_S_MAX:
-            raise InvalidInputError(
-                f"a lease that can be taken back lasts at most {DAYS_WITHOUT_BLOCK} days; request a shorter one, or a "
-                "firm one from a block"
-            )
+        refuse_too_long(named, window)
         lists = self._ports.egress.checked(request.network, organization_id, named.name)
         return self._hold(connection, organization_id, replace(request, network=lists), window, now, key)
 

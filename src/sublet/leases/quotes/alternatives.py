@@ -65,7 +65,7 @@ class Alternatives:
             if len(offers) >= OFFERS_MAX or tries >= TRIES_MAX:
                 break
             try:
-                quote = self._quote(connection, organization_id, wanted, now)
+                quote = self.offered(connection, organization_id, wanted, now)
             except SubletError:
                 # For example, a price in another currency can't be offered to this customer.
                 continue
@@ -77,7 +77,7 @@ class Alternatives:
                 offers.append(Found(kind, wanted, quote))
         return offers
 
-    def _quote(
+    def offered(
         self, connection: Connection, organization_id: str, request: QuoteRequest, now: datetime
     ) -> Quote | None:
         if request.service_s is not None:

@@ -6,14 +6,24 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sublet.leases.model import WINDOW_S_MIN, OnFailure, OnReclaim, checked_ahead, checked_window
+from sublet.leases.model import FORECAST_WINDOW_S_MAX, WINDOW_S_MIN, OnFailure, OnReclaim, checked_ahead, checked_window
 from sublet.surplus.deadlines.kinds import ORDER_HOURS_MAX, WITHIN_HOURS_MAX
 from sublet.values.clock import format_time
 from sublet.values.errors import InvalidInputError
+from sublet.values.service_classes import ServiceClass
 from sublet.values.windows import Window
 
 SERVICE_S_MAX = ORDER_HOURS_MAX * 3600
 DEADLINE_S_MAX = WITHIN_HOURS_MAX * 3600
+
+
+def refuse_too_long(named: ServiceClass, window: Window) -> None:
+    """Raises InvalidInputError for a window of a class that can be taken back, if it is longer than forecasts reach."""
+    if named.notice_s is not None and window.seconds > FORECAST_WINDOW_S_MAX:
+        raise InvalidInputError(
+            f"a lease that can be taken back lasts at most {FORECAST_WINDOW_S_MAX // 86_400} days; request a shorter one, or a "
+            "firm one from a block"
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -355,3 +355,28 @@ images = Table(
     Index("ix_images_organization_id", "organization_id", "created_at"),
     Index("ix_images_state", "state", "node_id"),
 )
+
+# Requests that could not be met and wait for capacity. An entry that is over is kept for a month.
+waitlist_entries = Table(
+    "waitlist_entries",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("organization_id", String(40), nullable=False),
+    Column("state", String(16), nullable=False),
+    # As in `quotes.request`.
+    Column("request", Json, nullable=False),
+    Column("price_max_nano", BigInteger, nullable=True),
+    Column("currency", String(3), nullable=True),
+    # Of an entry that is to become a lease by itself: who may log in, and the key whose budgets pay.
+    Column("ssh_public_keys", Json, nullable=True),
+    Column("key_id", String(40), nullable=False, server_default=""),
+    Column("created_at", Instant, nullable=False),
+    Column("since", Instant, nullable=False),
+    Column("expires_at", Instant, nullable=False),
+    Column("quote_id", String(40), nullable=True),
+    Column("lease_id", String(40), nullable=True),
+    Column("offers", Integer, nullable=False, server_default="0"),
+    Column("reason", Text, nullable=False, server_default=""),
+    Index("ix_waitlist_entries_organization_id", "organization_id", "created_at"),
+    Index("ix_waitlist_entries_state", "state", "since"),
+)
