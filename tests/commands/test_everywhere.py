@@ -238,7 +238,7 @@ def test_every_verb_from_elsewhere_with_an_address_and_a_key(service: Service, u
     environment = {"PATH": os.environ["PATH"], "HOME": str(home)}
     done = subprocess.run(
         [sys.executable, str(DRIVER), json.dumps([plan, HEAVY])],
-        cwd=elsewhere, env=environment, capture_output=True, text=True, check=False, timeout=120,
+        cwd=elsewhere, env=environment, capture_output=True, text=True, check=False, timeout=900,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
     for command, code, _, error, heavy, modules in json.loads(done.stdout):
