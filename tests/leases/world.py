@@ -56,7 +56,7 @@ class World:
     classes: ServiceClasses = SHIPPED
 
     def __post_init__(self) -> None:
-        self.surplus = self.stay = self.accelerators
+        self.surplus = self.stay = self.noticed = self.accelerators
         self.billed: dict[str, UsageInterval] = {}
         self.emitted: list[UsageInterval] = []
         self.credits: list[CreditNote] = []
@@ -86,6 +86,7 @@ class World:
             engine_of=lambda connection, pool_id: self.traits,
             egress=self.egress,
             offer=self.offer,
+            sellable_with_notice=self.sellable_with_notice,
         )
         self.leases = Leases(self.store, {"simulated": self.backend}, ports)
         return self.leases
@@ -93,6 +94,11 @@ class World:
     def sellable(self, connection: Connection, pool_id: str, class_name: str, window: Window) -> int:
         sold = calendar.book(connection, pool_id, self.clock.now(), window)
         return max(0, self.surplus - peak(sold, window))
+
+    def sellable_with_notice(
+        self, connection: Connection, pool_id: str, class_name: str, window: Window, notice_s: int
+    ) -> int:
+        return min(self.noticed, self.sellable(connection, pool_id, class_name, window))
 
     def offer(self, connection: Connection, pool_id: str, name: str, wanted: Promised, without: str) -> Offer:
         answer = self.answer

@@ -31,6 +31,7 @@ class Wanted:
     finish_by: str | None = None
     image: str | None = None
     on_reclaim: str = "end"
+    notice: float | None = None
 
 
 def body_of_quote(remote: Client, wanted: Wanted) -> dict[str, Any]:
@@ -56,6 +57,8 @@ def body_of_quote(remote: Client, wanted: Wanted) -> dict[str, Any]:
         body |= body_of(remote, wanted.class_name, wanted.hours, wanted.by)
     else:
         body["duration_s"] = wanted.minutes * 60
+    if wanted.notice is not None:
+        body["notice_s"] = round(wanted.notice * 60)
     for option, text in (("start", wanted.start), ("finish_by", wanted.finish_by)):
         if text is not None:
             try:

@@ -65,6 +65,15 @@ Failing = Annotated[
         "(end with credit). With `end`, the lease ends even if an equal one is free.",
     ),
 ]
+Notice = Annotated[
+    float | None,
+    typer.Option(
+        "--notice",
+        min=0,
+        help="Minutes of notice before the owner takes the accelerators back, if you need more than the class gives; the price is "
+        "higher. `sublet lease classes` shows the longest.",
+    ),
+]
 QuoteId = Annotated[str, typer.Argument(help="Id of a quote, as shown by `sublet lease quotes`.")]
 
 Networks = Annotated[
@@ -105,6 +114,7 @@ _COLUMNS: Columns = {
 _CLASS_COLUMNS = {
     "name": "class",
     "notice": "taken back",
+    "longest": "longest notice",
     "price_ratio": "price factor",
     "credit_ratio": "credit",
     "default": "default",
@@ -120,7 +130,8 @@ def classes(as_json: JsonFlag = False) -> None:
         print_json(found)
         return
     rows = [
-        {**item, "notice": _notice_of(item), "default": item["name"] == found["default"]} for item in found["classes"]
+        {**item, "notice": _notice_of(item), "longest": _longest_of(item), "default": item["name"] == found["default"]}
+        for item in found["classes"]
     ]
     print_rows(rows, _CLASS_COLUMNS, "no classes of service are on sale")
 
@@ -152,6 +163,7 @@ def quote(
     volume: OfVolumes = None,
     finish_by: FinishBy = None,
     image: OnImage = None,
+    notice: Notice = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Request a price, valid for 60 seconds; the output shows how long the capacity is held."""
@@ -171,6 +183,7 @@ def quote(
         finish_by,
         image,
         on_reclaim,
+        notice,
     )
     found = _quote(connect(), wanted)
     if as_json:
@@ -190,6 +203,8 @@ def quote(
         say(f"held at this price until {expires}")
     else:
         say(f"held until {time_text(held, to_the_second=True)}; the price is valid until {expires}")
+    if found["notice_rule"]:
+        say(found["notice_rule"])
     say(found["give_back"]["sentence"])
     say(f"take it with: sublet lease take --quote {found['id']}")
 
@@ -242,6 +257,7 @@ def take(
     volume: OfVolumes = None,
     finish_by: FinishBy = None,
     image: OnImage = None,
+    notice: Notice = None,
     quote_id: Annotated[
         str | None, typer.Option("--quote", help="Quote to accept, instead of requesting a new one.")
     ] = None,
@@ -273,6 +289,7 @@ def take(
                     finish_by,
                     image,
                     on_reclaim,
+                    notice,
                 ),
             )
             lease = taking.lease = _accept_new(remote, taking.made, pair.public)
@@ -360,6 +377,13 @@ def _notice_of(found: dict[str, Any]) -> str:
     if found["notice_s"] is None:
         return "never"
     return f"{found['take_back'].replace('_', ' ')}, {found['notice_s']} s" if found["notice_s"] else "at once"
+
+
+def _longest_of(found: dict[str, Any]) -> str:
+    """The longest notice that a tenant may ask for, and what an hour of it adds to the price."""
+    if not found["notice_s"] or found["longest_notice_s"] == found["notice_s"]:
+        return ""
+    return f"{found['longest_notice_s'] / 60:g} min, +{float(found['longer_notice_ratio']) * 100:g} %/h"
 
 
 def _quote(remote: Client, wanted: Wanted) -> dict[str, Any]:

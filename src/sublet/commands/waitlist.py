@@ -19,6 +19,7 @@ from sublet.commands.leases import (
     Minutes,
     Moving,
     Networks,
+    Notice,
     OfVolumes,
     OnImage,
     PoolName,
@@ -63,6 +64,7 @@ def join(
     volume: OfVolumes = None,
     finish_by: FinishBy = None,
     image: OnImage = None,
+    notice: Notice = None,
     max_price: Annotated[
         str | None, typer.Option("--max-price", help="Per accelerator-hour; nothing above it is offered.")
     ] = None,
@@ -86,7 +88,7 @@ def join(
     remote = connect()
     wanted = Wanted(
         accelerators, class_name, minutes, start, pool, generation, on_failure, tuple(network or ()), hours, by,
-        tuple(volume or ()), finish_by, image, on_reclaim,
+        tuple(volume or ()), finish_by, image, on_reclaim, notice,
     )  # fmt: skip
     body["quote"] = body_of_quote(remote, wanted)
     if max_price is not None:

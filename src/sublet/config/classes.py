@@ -58,6 +58,18 @@ class ClassOfService(Section):
         le=7_776_000,
         description="time that begins so many seconds or more from now is given back for nothing",
     )
+    longest_notice_s: int = Field(
+        default=0,
+        ge=0,
+        le=86_400,
+        description='longest notice that a tenant may ask for, if take_back is "notice"; not above notice_s: none of its own',
+    )
+    longer_notice_ratio: Decimal = Field(
+        default=Decimal(0),
+        ge=0,
+        le=10,
+        description="what each further hour of notice that a tenant asks for adds to the price, as a share of it",
+    )
     sell: bool = Field(default=True, description="whether the class is on sale")
     long_share_max: float = Field(
         default=0.15,

@@ -136,6 +136,8 @@ class Quote:
     image: tuple[str, str, str] | None = None
     """Id, name and digest of the image that it runs on."""
     on_reclaim: OnReclaim = OnReclaim.END
+    notice_rule: str = ""
+    """How its own, longer notice is priced; empty for the class's notice."""
 
     @property
     def billable_s(self) -> int:
@@ -184,6 +186,7 @@ class Quote:
             "held_until": format_time(self.held_until) if self.held_until else None,
             "expires_at": format_time(self.expires_at),
             "give_back": self.give_back.as_dict(self.window.start),
+            "notice_rule": self.notice_rule,
         }
 
 

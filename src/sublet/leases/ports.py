@@ -32,6 +32,16 @@ class Sellable(Protocol):
         ...
 
 
+class SellableWithNotice(Protocol):
+    def __call__(self, connection: Connection, pool_id: str, class_name: str, window: Window, notice_s: int, /) -> int:
+        """The same, with a notice of the tenant's own that is longer than the class's."""
+        ...
+
+
+def _none_with_notice(connection: Connection, pool_id: str, class_name: str, window: Window, notice_s: int, /) -> int:
+    return 0
+
+
 class Offers(Protocol):
     def __call__(
         self, connection: Connection, pool_id: str, class_name: str, wanted: Promised, without: str, /
@@ -299,6 +309,7 @@ class LeasePorts:
     may_stay: MayStay
     emit: Emit
     post_credit: PostCredit
+    sellable_with_notice: SellableWithNotice = _none_with_notice
     authorize: Authorize = _allowed
     reserve: Reserve = _reserve_nothing
     settle: Settle = _release_nothing
@@ -324,6 +335,22 @@ class LeasePorts:
     timing: Timing = field(default_factory=Timing)
     engine_of: EngineOf = _plain_engine
     remembering: Remembering = _as_they_are
+
+    def own_notice_of(self, class_name: str, notice_s: int | None) -> int | None:
+        """`notice_s`, if it is longer than the notice of that class; None if it is the class's, or the class is gone."""
+        known = self.classes.get(class_name)
+        if known is None or known.notice_s is None or notice_s is None or notice_s <= known.notice_s:
+            return None
+        return notice_s
+
+    def keeps_notice(
+        self, connection: Connection, pool_id: str, sold: tuple[str, int | None], window: Window, count: int
+    ) -> bool:
+        """Whether `count` more accelerators may be sold with the class and notice of `sold`. Always, for the class's own notice: that
+        is what `sellable` says."""
+        class_name, notice_s = sold
+        own = self.own_notice_of(class_name, notice_s)
+        return own is None or self.sellable_with_notice(connection, pool_id, class_name, window, own) >= count
 
     def timing_of(self, connection: Connection, pool_id: str) -> Timing:
         """The gaps around leases of that pool, and the patience with them."""

@@ -50,6 +50,7 @@ def quote_of(row: Row[Any]) -> Quote:
         GiveBack.read(row.give_back),
         _image(row),
         OnReclaim(row.on_reclaim),
+        row.notice_rule or "",
     )
 
 

@@ -128,6 +128,7 @@ def insert_quote(
         "volumes": [list(item) for item in quote.volumes] or None,
         "image": list(quote.image) if quote.image else None,
         "give_back": quote.give_back.kept(),
+        "notice_rule": quote.notice_rule or None,
         "is_offer": int(is_offer),
         "idempotency_key": key,
         "request": request,

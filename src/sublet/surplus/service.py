@@ -209,8 +209,9 @@ class Surplus:
         at: datetime | None = None,
         sold: Sequence[Sold] | None = None,
         connection: Connection | None = None,
+        notice_s: int | None = None,
     ) -> Sellable:
-        """How many accelerators of `class_name` may be sold over `window` on top of `sold` (by default, the book).
+        """How many accelerators of `class_name`, with a longer `notice_s` if given, may be sold over `window` beside `sold` (or the book).
 
         With `connection`, everything is read inside the caller's transaction. If `sold` is given, the caller must check whether
         single accelerators are free for the whole window. Raises UnknownClassError, and InvalidInputError for a window that is
@@ -222,10 +223,10 @@ class Surplus:
             raise InvalidInputError(f"class {class_name} is sold as accelerator-hours by a deadline, not as a window")
         if connection is None:
             with self._demand.read() as reading:
-                return self.sellable(pool_id, class_name, window, at, sold, reading)
+                return self.sellable(pool_id, class_name, window, at, sold, reading, notice_s)
         known = self._known(pool_id, at, connection)
         view = known.view
-        policy = self._classes[class_name]
+        policy = self._classes[class_name].with_notice(notice_s)
         if window.end <= view.at:
             raise InvalidInputError(
                 f"the window ends at {format_time(window.end)}, which is in the past; choose a later one"

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from enum import StrEnum
+from fractions import Fraction
 from itertools import pairwise
 from types import MappingProxyType
 from typing import Any
@@ -27,9 +28,25 @@ ORDERS_DEFAULT = ((1, 8), (1, 24), (4, 24), (12, 24), (24, 48))
 ORDER_HOURS_MAX = 14 * 24
 CLASSES_MAX = 8
 """More classes than these can't be told apart in a chart, and each costs a shadow per pool."""
+NAME_LENGTH_MAX = 16
 NAME = re.compile(r"[a-z][a-z0-9_-]{0,15}")
 RESERVED = ("model", "own", "sale", "capacity", "held", "withheld")
 """Names that the console's chart uses for what is not sold as a class."""
+
+
+OWN_NOTICE = "+"
+"""Stands before the class's name, in the calendar, where a tenant has a longer notice than its class."""
+
+
+def book_name(class_name: str, own_notice: bool) -> str:
+    """What the calendar calls the class of something that is sold. With a notice of its own, it is none of the classes that the
+    rule knows, and so counts as held for all of its window."""
+    return f"{OWN_NOTICE}{class_name}" if own_notice else class_name
+
+
+def class_in_book(name: str) -> str:
+    """The class that the calendar means by `name`."""
+    return name.removeprefix(OWN_NOTICE)
 
 
 class UnknownClassError(InvalidInputError):
@@ -87,6 +104,10 @@ class ServiceClass:
     orders: tuple[tuple[int, int], ...] = ORDERS_DEFAULT
     give_back_free_s: int = 0
     give_back_ratio: Decimal = Decimal(0)
+    longest_notice_s: int = 0
+    """The longest notice that a tenant may ask for; none longer than `notice_s` if it is not above that."""
+    longer_notice_ratio: Decimal = Decimal(0)
+    """What each further hour of notice adds to the price, as a share of it."""
 
     def __post_init__(self) -> None:
         if not NAME.fullmatch(self.name) or self.name in RESERVED:
@@ -114,6 +135,8 @@ class ServiceClass:
             ("free_s", 0, NOTICE_S_MAX),
             ("give_back_free_s", 0, GIVE_BACK_FREE_S_MAX),
             ("give_back_ratio", 0, 1),
+            ("longest_notice_s", 0, NOTICE_S_MAX),
+            ("longer_notice_ratio", 0, 10),
         ):
             if not least <= getattr(self, field) <= most:
                 raise InvalidInputError(
@@ -132,6 +155,8 @@ class ServiceClass:
             raise InvalidInputError(
                 f"give_back_ratio of class {self.name}: hours by a deadline are given back for nothing"
             )
+        if self.lengthens and len(self.name) >= NAME_LENGTH_MAX:
+            raise InvalidInputError(f"class {self.name}: with a longest_notice_s, its name has at most 15 characters")
         object.__setattr__(self, "windows_s", tuple(sorted(self.windows_s, reverse=True)))
 
     @property
@@ -171,6 +196,50 @@ class ServiceClass:
         return min(window_s, self.notice_s + self.teardown_s)
 
     @property
+    def lengthens(self) -> bool:
+        """Whether a tenant may ask for a longer notice."""
+        return self.take_back is TakeBack.NOTICE and self.longest_notice_s > (self.notice_s or 0)
+
+    def lengthened(self, notice_s: int | None) -> ServiceClass:
+        """The class with a longer notice that a tenant asks for; itself for None. Raises InvalidInputError for a notice that it
+        is not sold with."""
+        if notice_s is None or notice_s == self.notice_s:
+            return self
+        if not self.lengthens or self.notice_s is None:
+            raise InvalidInputError(
+                f"class {self.name} is not sold with another notice; leave notice_s out", field="notice_s"
+            )
+        if not self.notice_s <= notice_s <= self.longest_notice_s:
+            raise InvalidInputError(
+                f"class {self.name} is sold with {self.notice_s} to {self.longest_notice_s} seconds of notice, not {notice_s}",
+                field="notice_s",
+            )
+        return replace(self, notice_s=notice_s)
+
+    def with_notice(self, notice_s: int | None) -> ServiceClass:
+        """The class as the rule has to see something that was sold with a longer notice, whatever the class sells by now."""
+        if notice_s is None or self.notice_s is None or notice_s <= self.notice_s:
+            return self
+        take_back = TakeBack.NOTICE if self.take_back is TakeBack.AT_ONCE else self.take_back
+        return replace(self, notice_s=notice_s, take_back=take_back)
+
+    def notice_factor(self, notice_s: int | None) -> Fraction:
+        """By what the price is multiplied for a notice of `notice_s`; 1 for the class's own."""
+        if notice_s is None or self.notice_s is None or notice_s <= self.notice_s:
+            return Fraction(1)
+        return 1 + Fraction(self.longer_notice_ratio) * Fraction(notice_s - self.notice_s, HOUR_S)
+
+    def notice_rule(self, notice_s: int | None) -> str:
+        """How a longer notice is priced, in one sentence; empty if it is not longer."""
+        if notice_s is None or self.notice_s is None or notice_s <= self.notice_s:
+            return ""
+        added = float(self.notice_factor(notice_s) - 1) * 100
+        return (
+            f"{notice_s / 60:g} minutes of notice instead of {self.notice_s / 60:g} add {added:.3g} % to the price: "
+            f"{float(self.longer_notice_ratio) * 100:g} % for each further hour."
+        )
+
+    @property
     def sentence(self) -> str:
         """What a customer is told of it: the description, or how it is taken back where there is none."""
         if self.description:
@@ -193,6 +262,8 @@ class ServiceClass:
             "strictness": self.strictness,
             "give_back_free_s": self.give_back_free_s,
             "give_back_ratio": str(self.give_back_ratio),
+            "longest_notice_s": self.longest_notice_s if self.lengthens else self.notice_s,
+            "longer_notice_ratio": str(self.longer_notice_ratio),
         }
 
 
@@ -308,6 +379,8 @@ SHIPPED = ServiceClasses(
             10.0,
             200,
             credit_ratio=Decimal("0.10"),
+            longest_notice_s=4 * HOUR_S,
+            longer_notice_ratio=Decimal("0.05"),
             description="The owner may take it back after the notice period, with a credit on the undelivered rest.",
         ),
         ServiceClass(

@@ -40,7 +40,7 @@ from sublet.leases.images.model import ImageLimits
 from sublet.leases.images.service import ImageSite
 from sublet.leases.maintenance.service import MaintenanceWindows
 from sublet.leases.model import Timing
-from sublet.leases.ports import BlockRooms, LeasePorts, ModelPorts, Offers, Sellable
+from sublet.leases.ports import BlockRooms, LeasePorts, ModelPorts, Offers, Sellable, SellableWithNotice
 from sublet.leases.quotes import calendar
 from sublet.leases.quotes.holds import HoldLimits
 from sublet.leases.service import Leases
@@ -248,6 +248,7 @@ class Sublet:
         sellable, offer, block_rooms = _questions(self.surplus)
         return LeasePorts(
             sellable=sellable,
+            sellable_with_notice=_with_notice(self.surplus),
             offer=offer,
             block_rooms=block_rooms,
             remembering=self._remembering,
@@ -284,8 +285,10 @@ class Sublet:
         )
 
     def _remembering(self, ports: LeasePorts) -> LeasePorts:
-        sellable, offer, block_rooms = _questions(self.surplus.remembering())
-        return replace(ports, sellable=sellable, offer=offer, block_rooms=block_rooms)
+        surplus = self.surplus.remembering()
+        sellable, offer, block_rooms = _questions(surplus)
+        with_notice = _with_notice(surplus)
+        return replace(ports, sellable=sellable, sellable_with_notice=with_notice, offer=offer, block_rooms=block_rooms)
 
     def _engine_of(self, connection: Connection, pool_id: str) -> Traits:
         """Asked at each quote, so which backend a pool is on is remembered: that changes with the settings alone."""
@@ -445,6 +448,13 @@ class Sublet:
             decided = self.allocation.room(connection)
             room = {pool_id: min(count, decided.get(pool_id, count)) for pool_id, count in room.items()}
             return room, {pool_id: self.capacity.model_limit(connection, pool_id) for pool_id in pools}
+
+
+def _with_notice(surplus: Surplus) -> SellableWithNotice:
+    """How much may be sold with a notice of the tenant's own, within the caller's transaction."""
+    return lambda connection, pool_id, name, window, notice_s: (
+        surplus.sellable(pool_id, name, window, connection=connection, notice_s=notice_s).count
+    )
 
 
 def _questions(surplus: Surplus) -> tuple[Sellable, Offers, BlockRooms]:

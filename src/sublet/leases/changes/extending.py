@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from math import ceil
 
 from sqlalchemy import Connection
 
@@ -47,6 +48,9 @@ class Extensions:
                 f"lease {lease.id} was sold in {lease.currency} and is priced in {currency} now; rent a new one",
                 longest_end=None,
             )
+        own = self.ports.own_notice_of(lease.class_name, lease.notice_s)
+        if own is not None:
+            price_nano = ceil(price_nano * self.ports.classes[lease.class_name].notice_factor(own))
         rooms = self.ports.block_rooms(connection, lease.pool_id, window) if lease.block_id else ()
         least = next((block.min_price_nano or 0 for block, _ in rooms if block.id == lease.block_id), 0)
         return max(price_nano, least)
@@ -87,7 +91,11 @@ class Extensions:
             rooms = self.ports.block_rooms(connection, lease.pool_id, window)
             return any(block.id == lease.block_id and room >= lease.accelerators for block, room in rooms)
         try:
-            return self.ports.sellable(connection, lease.pool_id, lease.class_name, window) >= lease.accelerators
+            sold = (lease.class_name, lease.notice_s)
+            room = self.ports.sellable(connection, lease.pool_id, lease.class_name, window)
+            return room >= lease.accelerators and self.ports.keeps_notice(
+                connection, lease.pool_id, sold, window, lease.accelerators
+            )
         except BeyondForecastError:
             return False
 

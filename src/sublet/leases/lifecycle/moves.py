@@ -130,12 +130,18 @@ def hold(connection: Connection, lease: Lease, planned: PlannedMove, timing: Tim
     """Hold accelerators of another pool for the lease, from the time of the move to its end, so that nobody else can buy them.
     The caller holds both pools' locks. If the move is not made, the hold ends after its grace period."""
     window = Window(planned.at, lease.window.end)
-    place = (planned.pool_id, lease.class_name, lease.organization_id)
+    place = (planned.pool_id, _class_in_book(connection, lease), lease.organization_id)
     held = [
         Fence(_holder(lease.id), unit, *place, window, timing.fence(window), planned.until) for unit in planned.unit_ids
     ]
     calendar.insert_fences(connection, held)
     sql.update_lease(connection, lease.id, move=planned.kept())
+
+
+def _class_in_book(connection: Connection, lease: Lease) -> str:
+    """What the calendar calls the lease's class: a longer notice of its own goes with it."""
+    held = calendar.fences_of(connection, lease.id)
+    return held[0].class_name if held else lease.class_name
 
 
 def drop(connection: Connection, lease: Lease) -> None:
@@ -183,9 +189,9 @@ def go(connection: Connection, lease: Lease, planned: PlannedMove, timing: Timin
         return None
     units = sorted(able[: lease.accelerators])
     devices = calendar.devices_of(connection, units)
+    place = (planned.pool_id, _class_in_book(connection, lease), lease.organization_id)
     calendar.release(connection, held)
     calendar.release(connection, lease.id)
-    place = (planned.pool_id, lease.class_name, lease.organization_id)
     calendar.insert_fences(connection, [Fence(lease.id, unit, *place, window, fenced) for unit in units])
     unit_sql.set_unit_states(connection, lease.pool_id, lease.unit_ids, UnitState.FREE, None, None, now)
     made = Moved(lease.pool_id, planned.pool_id, now)

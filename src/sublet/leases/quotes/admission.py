@@ -36,6 +36,7 @@ from sublet.surplus.blocks.model import Block
 from sublet.values.clock import format_time
 from sublet.values.errors import ConflictError, InvalidInputError, LimitExceededError, NotFoundError
 from sublet.values.money import price_from_nano
+from sublet.values.service_classes import book_name
 from sublet.values.text import refuse_unsafe
 from sublet.values.windows import Window
 
@@ -89,6 +90,7 @@ class Admission:
                 f"class {named.name} is sold as a window: service_s is for classes that are sold by a deadline",
                 field="service_s",
             )
+        named.lengthened(request.notice_s)
         if (request.pool is None) == (request.generation is None):
             raise InvalidInputError("specify either a pool or a generation")
         return request
@@ -307,7 +309,9 @@ class Admission:
             if quote.block_id is None
             else self._places.in_block(connection, quote, now, wanted=units)
         )
-        if len(open_now) < quote.accelerators:
+        sold = (quote.class_name, quote.notice_s)
+        kept = self._ports.keeps_notice(connection, quote.pool_id, sold, quote.window, quote.accelerators)
+        if len(open_now) < quote.accelerators or not kept:
             raise NoCapacityError("this capacity has since been sold or claimed by the owner; request a new quote")
         self._ports.authorize(connection, quote.organization_id, quote.total_nano, quote.currency)
         lease = make_lease(connection, self._ports, quote, open_now[: quote.accelerators], buyer, now)
@@ -323,6 +327,7 @@ class Admission:
         holder_id: str | None = None,
     ) -> None:
         fenced = self._ports.timing_of(connection, quote.pool_id).fence(quote.window)
+        own = self._ports.own_notice_of(quote.class_name, quote.notice_s)
         calendar.insert_fences(
             connection,
             [
@@ -330,7 +335,7 @@ class Admission:
                     holder_id or quote.id,
                     unit,
                     quote.pool_id,
-                    quote.class_name,
+                    book_name(quote.class_name, own is not None),
                     quote.organization_id,
                     quote.window,
                     fenced,

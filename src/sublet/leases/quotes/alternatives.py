@@ -106,6 +106,8 @@ class Alternatives:
         self, connection: Connection, request: QuoteRequest, known: Sequence[dict[str, Any]], now: datetime
     ) -> Iterator[tuple[str, QuoteRequest]]:
         """The alternatives to try, smallest change first."""
+        if request.notice_s is not None:
+            yield "notice", replace(request, notice_s=None)
         for item in known:
             yield str(item["kind"]), _of_known(request, item)
         if request.service_s is not None:
@@ -122,11 +124,13 @@ class Alternatives:
                 yield "pool", replace(fixed, pool=pool.id, generation=None)
         strictest = self._ports.classes.strictest
         if strictest.notice_s is None and strictest.sell and strictest.name != request.class_name:
-            yield "block", replace(fixed, class_name=strictest.name)
+            yield "block", replace(fixed, class_name=strictest.name, notice_s=None)
         paused = next((item for item in self._ports.classes.on_sale if not item.by_window), None)
         if paused is not None and length <= SERVICE_S_MAX and not request.volumes:
             by = span.start + timedelta(seconds=3 * length)
-            hours = replace(fixed, class_name=paused.name, start=None, duration_s=None, end=by, service_s=length)
+            hours = replace(
+                fixed, class_name=paused.name, notice_s=None, start=None, duration_s=None, end=by, service_s=length
+            )
             yield "deadline", hours
 
 
@@ -145,6 +149,7 @@ def _of_known(request: QuoteRequest, item: dict[str, Any]) -> QuoteRequest:
     common = replace(
         request,
         accelerators=int(item["accelerators"]),
+        notice_s=request.notice_s if item["class"] == request.class_name else None,
         class_name=str(item["class"]),
         pool=str(item["pool_id"]),
         generation=None,

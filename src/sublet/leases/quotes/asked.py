@@ -24,5 +24,6 @@ def quote_request(body: NewQuote, project: str) -> QuoteRequest:
         finish_by=body.finish_by,
         volumes=tuple(body.volumes or ()),
         image=body.image or "",
+        notice_s=body.notice_s,
         project=project,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from math import ceil
 from typing import Any
 
 from sqlalchemy import Connection, Row
@@ -74,10 +75,15 @@ class Places:
             if request.finish_by is None:
                 raise
             return None
-        if len(units) < request.accelerators:
+        sold = (request.class_name, request.notice_s)
+        if len(units) < request.accelerators or not self._ports.keeps_notice(
+            connection, pool_id, sold, window, request.accelerators
+        ):
             return None
         price_nano, currency = self._ports.price(connection, pool_id, request.class_name, window, organization_id)
-        return Place(units, price_nano, currency)
+        # Rounded up: a longer notice is never sold for less than its rule says.
+        factor = self._ports.classes.named(request.class_name).notice_factor(request.notice_s)
+        return Place(units, ceil(price_nano * factor), currency)
 
     def in_block(self, connection: Connection, quote: Quote, now: datetime, wanted: set[str]) -> list[str]:
         """Accelerators of the quote's block that are still available for it; empty if the block no longer has enough."""

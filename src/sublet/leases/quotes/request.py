@@ -54,6 +54,9 @@ class QuoteRequest:
     project: str = ""
     """The project of the key that asks; empty for none."""
 
+    notice_s: int | None = None
+    """The notice that the tenant wants, if it is longer than the class's."""
+
     finish_by: datetime | None = None
     """The window of `duration_s` may be anywhere from `start` until then: the earliest that can be sold is."""
 
@@ -142,6 +145,8 @@ class QuoteRequest:
             more["service_s"] = self.service_s
         if self.finish_by is not None:
             more["finish_by"] = format_time(self.finish_by)
+        if self.notice_s is not None:
+            more["notice_s"] = self.notice_s
         if self.on_reclaim is not OnReclaim.END:
             more["on_reclaim"] = self.on_reclaim.value
         return more | {

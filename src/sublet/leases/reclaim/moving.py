@@ -89,6 +89,9 @@ class Targets:
 
     def _open(self, pool_id: str, lease: Lease, window: Window) -> list[str]:
         try:
+            sold = (lease.class_name, lease.notice_s)
+            if not self._ports.keeps_notice(self._connection, pool_id, sold, window, lease.accelerators):
+                return []
             return self._places.available(
                 self._connection, pool_id, lease.class_name, window, lease.organization_id, self._now
             )

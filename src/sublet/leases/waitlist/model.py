@@ -191,6 +191,7 @@ def request_of(stored: dict[str, Any]) -> QuoteRequest:
         image=str(stored.get("image", "")),
         project=str(stored.get("project", "")),
         finish_by=moment("finish_by"),
+        notice_s=stored.get("notice_s"),
     )
 
 

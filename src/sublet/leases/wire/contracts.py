@@ -35,6 +35,9 @@ class NewQuote:
     `on_reclaim` applies if the owner reclaims the accelerators. `end` ends the lease with a credit. `move` restarts it in another
     pool of the same generation with enough capacity, with its home directory and at the same price.
 
+    `notice_s` is a notice longer than that of the class, up to its `longest_notice_s`. It raises the price by `longer_notice_ratio`
+    for each further hour; the quote has the rule as `notice_rule`.
+
     With `finish_by`, a window of `duration_s` starts as soon after `start` as capacity allows, and ends by that time. In a class
     that is sold by a deadline, `service_s` is the seconds of service of each accelerator until `end`; leave out `start` and
     `duration_s`.
@@ -54,6 +57,7 @@ class NewQuote:
     service_s: Annotated[Whole, Interval(ge=60, le=7 * 24 * 3600)] | None = None
     volumes: Annotated[list[Annotated[str, MaxLen(60), LINE]], MaxLen(8)] | None = None
     image: Annotated[str, MinLen(1), MaxLen(60), LINE] | None = None
+    notice_s: Annotated[Whole, Interval(ge=0, le=86_400)] | None = None
 
 
 @body
@@ -96,7 +100,8 @@ class Release:
 class ClassOfService:
     """The terms of a class. `take_back` is `never`, `notice`, `at_once` or `pause`. The class with the lowest `strictness` is
     reclaimed first. `price_ratio` multiplies the pool's price. `credit_ratio` is the share of the undelivered rest that is
-    credited when a lease is reclaimed. A lease that is reclaimed within `free_s` seconds is free."""
+    credited when a lease is reclaimed. A lease that is reclaimed within `free_s` seconds is free. A tenant may ask for up to
+    `longest_notice_s` of notice; each hour beyond `notice_s` adds `longer_notice_ratio` of the price."""
 
     name: str
     description: str
@@ -108,6 +113,8 @@ class ClassOfService:
     strictness: int
     give_back_free_s: int
     give_back_ratio: str
+    longest_notice_s: int | None
+    longer_notice_ratio: str
 
 
 @answer
@@ -168,6 +175,7 @@ class Quote:
     held_until: Moment | None
     expires_at: Moment
     give_back: GiveBackRule
+    notice_rule: str
 
 
 @answer

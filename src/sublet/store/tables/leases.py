@@ -33,6 +33,8 @@ quotes = Table(
     # The image that it runs on: id, name and digest.
     Column("image", Json, nullable=True),
     Column("give_back", Json, nullable=True),
+    # How a notice longer than the class's is priced.
+    Column("notice_rule", Text, nullable=True),
     # 1 for an offer that a refusal named: it holds nothing, and counts for no limit.
     Column("is_offer", Integer, nullable=False, server_default="0"),
     Column("idempotency_key", String(128), nullable=True),

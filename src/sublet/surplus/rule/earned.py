@@ -11,7 +11,7 @@ from sublet.surplus.kept import LONG_WINDOW_S, budgeted, record_hours, too_long,
 from sublet.surplus.model import HOUR_S, Sold, Stood
 from sublet.surplus.rule.view import View
 from sublet.values.clock import format_time, from_micros, to_micros
-from sublet.values.service_classes import ServiceClass
+from sublet.values.service_classes import ServiceClass, class_in_book
 from sublet.values.windows import Window
 
 BEHIND_HOURS_MAX = 6
@@ -56,7 +56,7 @@ def running(policy: ServiceClass, sold: Sequence[Sold], hours: int) -> float:
     return sum(
         item.count * weight(policy, item.window.seconds)
         for item in sold
-        if item.class_name == policy.name and record_hours(policy, item.window.seconds) == hours
+        if class_in_book(item.class_name) == policy.name and record_hours(policy, item.window.seconds) == hours
     )
 
 
