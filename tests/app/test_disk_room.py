@@ -15,9 +15,11 @@ from sublet.leases.backends.local import disk
 from sublet.leases.backends.local.backend import LocalBackend
 from sublet.leases.model import NoCapacityError
 from sublet.leases.quotes.admission import QuoteRequest
+from sublet.leases.reclaim.orders import ReclaimOrder
 from sublet.simulation.world import SSH_KEY
 from sublet.values.clock import SimulatedClock
 from sublet.values.ids import new_id
+from sublet.values.windows import Window
 from sublet.wiring.system import Sublet
 
 MIB = 1 << 20
@@ -59,3 +61,22 @@ def test_nothing_is_sold_on_a_disk_that_has_less_than_nothing(system: Sublet, mo
     monkeypatch.setattr(disk, "lease_bytes_max", lambda _: -MIB)
     with pytest.raises(NoCapacityError):
         sell(system, 1)
+
+
+def test_f23_a_reclaim_compares_accelerators_alone(system: Sublet, monkeypatch: pytest.MonkeyPatch) -> None:
+    """F23: what is short beside accelerators, such as the disk, neither blocks a reclaim nor makes it break more leases."""
+    for _ in range(3):
+        sell(system, 2)
+    window = Window.starting(system.clock.now(), 600)
+
+    def planned(wanted: int) -> tuple[list[str], int]:
+        plan = system.leases.preview_reclaim(ReclaimOrder("here", wanted, window, "a deadline of ours"))
+        return [victim.id for victim in plan.victims], plan.short
+
+    before = {wanted: planned(wanted) for wanted in range(1, 9)}
+    assert before[8] == (before[8][0], 0) and len(before[8][0]) == 3
+    monkeypatch.setattr(disk, "lease_bytes_max", lambda _: -MIB)
+    monkeypatch.setattr("sublet.leases.backends.local.backend.ROOM_KEPT_S", -1.0)
+    with pytest.raises(NoCapacityError):
+        sell(system, 1)
+    assert {wanted: planned(wanted) for wanted in before} == before

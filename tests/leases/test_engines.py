@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from tests.leases.world import CUSTOMER, KEY, PRICE_NANO, World
 
-from sublet.leases.backends.base import Observation, Reservation, RunState
+from sublet.leases.backends.base import BackendFailedError, Observation, Reservation, RunState
 from sublet.leases.backends.engine import Traits
 from sublet.leases.backends.simulated import Faults
 from sublet.leases.model import Lease, LeaseState, NoCapacityError, Timing
@@ -55,6 +55,33 @@ def test_what_the_engine_lost_is_asserted_again(fleet: World) -> None:
     assert step.subject == lease.id and "keeps nothing" in step.reason
     fleet.run(1)
     assert lease.id in fleet.backend._kept
+
+
+def test_f09_a_directory_that_is_away_purges_no_reservation_from_the_books(
+    fleet: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """F9: while names can't be resolved, the engine drops the reservation and refuses a new one. The lease stays sold, its
+    accelerators stay its own, the tenant sees why, and it is asserted again once the directory answers."""
+    lease = sell(fleet, ahead_s=3600)
+    fleet.run(1)
+
+    def refused(order: Any) -> Observation:
+        raise BackendFailedError("Invalid user id: the directory does not answer")
+
+    with monkeypatch.context() as patch:
+        fleet.backend._kept.clear()
+        patch.setattr(fleet.backend, "reserve", refused)
+        fleet.run(120, 10)
+        kept = fleet.lease(lease)
+        assert kept.state is LeaseState.SCHEDULED and kept.reclaim_at is None
+        assert (kept.engine or {}).get("fenced") != "asserted", "what the engine does not keep is not said to be kept"
+        with pytest.raises(NoCapacityError):
+            quote = fleet.leases.quote("org_other", fleet.request(4, seconds=600, ahead_s=3600))
+            fleet.leases.accept("org_other", quote.id, [KEY])
+        [step] = [step for step in fleet.leases.plan().steps if step.kind == "reserve"]
+        assert step.subject == lease.id
+    fleet.run(2)
+    assert lease.id in fleet.backend._kept and (fleet.lease(lease).engine or {})["fenced"] == "asserted"
 
 
 def test_a_lease_that_is_over_is_kept_no_longer(fleet: World) -> None:
