@@ -34,6 +34,7 @@ SUMMARIES = {
     "images.show": "Show an image",
     "images.upload": "Upload a part of an image",
     "jobs.log": "Read the output of a job",
+    "leases.log": "Read the output of drain hooks",
     "jobs.show": "Show a job",
     "jobs.submit": "Submit a job",
     "leases.change": "Change a lease",

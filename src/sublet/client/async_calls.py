@@ -447,6 +447,10 @@ class AsyncLeases:
         """`GET /v1/leases/{lease_id}`"""
         return await self._call("leases.show", lease_id)
 
+    async def log(self, lease_id: str, *, offset: int | None = None) -> leases.JobLog:
+        """`GET /v1/leases/{lease_id}/log`"""
+        return await self._call("leases.log", lease_id, query={"offset": offset})
+
     async def end(self, lease_id: str, *, idempotency_key: str | None = None) -> leases.Lease:
         """`POST /v1/leases/{lease_id}/end`"""
         return await self._call("leases.end", lease_id, idempotency_key=idempotency_key)

@@ -437,6 +437,10 @@ class Leases:
         """`GET /v1/leases/{lease_id}`"""
         return self._call("leases.show", lease_id)
 
+    def log(self, lease_id: str, *, offset: int | None = None) -> leases.JobLog:
+        """`GET /v1/leases/{lease_id}/log`"""
+        return self._call("leases.log", lease_id, query={"offset": offset})
+
     def end(self, lease_id: str, *, idempotency_key: str | None = None) -> leases.Lease:
         """`POST /v1/leases/{lease_id}/end`"""
         return self._call("leases.end", lease_id, idempotency_key=idempotency_key)

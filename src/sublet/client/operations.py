@@ -102,6 +102,7 @@ ALL: tuple[Operation, ...] = (
         items="leases",
     ),
     Operation("leases.show", "GET", "/v1/leases/{lease_id}", answer="leases:LeaseDetail"),
+    Operation("leases.log", "GET", "/v1/leases/{lease_id}/log", query=("offset",), answer="leases:JobLog"),
     Operation(
         "notifications.list_lease_events",
         "GET",

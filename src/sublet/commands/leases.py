@@ -341,6 +341,20 @@ def show(lease_id: LeaseId, as_json: JsonFlag = False) -> None:
 
 
 @app.command()
+def log(lease_id: LeaseId) -> None:
+    """Print what the lease's drain hooks, and its job, have printed; also after its end."""
+    remote, offset = connect(), 0
+    while True:
+        part = remote.document("leases.log", checked_id(lease_id), query={"offset": offset})
+        if part["offset"] > offset:
+            say(f"({part['offset'] - offset} bytes that are no longer kept)")
+        say(part["text"], nl=False)
+        offset = part["next"]
+        if part["complete"] or not part["text"]:
+            return
+
+
+@app.command()
 def watch(
     lease_id: LeaseId,
     since: Annotated[int | None, typer.Option(min=0, help="Begin after this event number; now if omitted.")] = None,

@@ -11,6 +11,7 @@ from sublet.accounts.conditions import Tagged, changed, if_match, shown
 from sublet.accounts.model import Actor, Require, acting_for
 from sublet.leases import wire
 from sublet.leases.changes import api as changes
+from sublet.leases.jobs.wire import JobLog
 from sublet.leases.model import OWNER_NEEDS, Lease, Quote
 from sublet.leases.quotes.asked import quote_request
 from sublet.leases.reclaim.orders import ReclaimOrder
@@ -23,6 +24,7 @@ from sublet.values.etags import Condition
 from sublet.values.windows import Window
 from sublet.values.wire import as_answer
 
+Offset = Annotated[int, Query(ge=0, le=1 << 53)]
 IdempotencyKey = Annotated[str | None, Header(max_length=128)]
 
 
@@ -122,6 +124,13 @@ def _add_lease_routes(routes: APIRouter, leases: Leases, require: Require) -> No
             wire.LeaseDetail,
             {**_told(lease, actor), "ssh_public_keys": list(lease.ssh_public_keys), "history": history},
         )
+
+    @routes.get("/v1/leases/{lease_id}/log")
+    def log(lease_id: str, actor: Actor = Depends(reader), offset: Offset = 0) -> JobLog:
+        """Read what the lease's drain hooks, and its job, printed, from byte `offset` on. The output is kept for 30 days after
+        the lease ended."""
+        part, complete = leases.log(lease_id, offset, _whose(actor))
+        return as_answer(JobLog, {"text": part.text, "offset": part.offset, "next": part.next, "complete": complete})
 
     @routes.get("/v1/leases/{lease_id}/ssh-keys")
     def list_ssh_keys(request: Request, lease_id: str, actor: Actor = Depends(reader)) -> Tagged[wire.SshKeys]:

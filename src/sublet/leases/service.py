@@ -13,9 +13,10 @@ from sqlalchemy import Connection, Row
 from sublet.fleet.reach import Everything, Reach
 from sublet.leases import store as sql
 from sublet.leases import unit_store as unit_sql
-from sublet.leases.backends.base import Backend, Observation
+from sublet.leases.backends.base import Backend, BackendFailedError, Observation
 from sublet.leases.backends.engine import Traits
 from sublet.leases.backends.guard import GuardedBackend, guarded, observe_each
+from sublet.leases.backends.job import LogPart, RunsJobs
 from sublet.leases.changes.model import ChangeRequest, LeaseChange
 from sublet.leases.changes.service import Changes
 from sublet.leases.images.service import Images
@@ -171,6 +172,18 @@ class Leases:
         """A page of leases, the newest first; of one organization where it is given."""
         with self._store.read() as connection:
             return sql.lease_page(connection, organization_id, wanted, live_only=live_only)
+
+    def log(self, lease_id: str, offset: int, organization_id: str | None = None) -> tuple[LogPart, bool]:
+        """A part of what the lease's drain hooks, and its job, have printed, and whether no more will come. It is kept after the
+        lease. Raises NotFoundError, BackendFailedError."""
+        lease = self.lease(lease_id, organization_id)
+        with self._store.read() as connection:
+            pool = sql.pool_named(connection, lease.pool_id)
+        backend = self._backends.get(pool.backend if pool is not None else "")
+        if not isinstance(backend, RunsJobs):
+            raise BackendFailedError("the machine of this lease is not reachable from here; ask again later")
+        part = backend.job_log(lease_id, offset)
+        return part, lease.state.terminal and not part.text
 
     def leases(self, organization_id: str | None = None, *, live_only: bool = False) -> list[Lease]:
         """The newest PAGE_MAX leases, the newest first."""

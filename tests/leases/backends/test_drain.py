@@ -45,6 +45,10 @@ def test_hooks_save_what_is_there_and_never_delay_the_give_back(tmp_path: Path) 
     lease.wait(RunState.STOPPED)
     assert lease.seen.clean and lease.seen.reason == "reclaimed"
     assert datetime.now(UTC) - reclaim_at < timedelta(seconds=10)
+    kept = backend.job_log(lease.lease_id, 0).text
+    assert "10-save: exited with 0" in kept and "hanging" in kept and "20-hang: killed" in kept
+    backend.forget(lease.lease_id)
+    assert backend.job_log(lease.lease_id, 0).text == kept, "it outlives the lease"
 
 
 def test_each_end_runs_the_hooks_once_and_one_that_is_withdrawn_runs_none(tmp_path: Path) -> None:
@@ -73,3 +77,19 @@ def test_hidden_and_too_many_files_are_no_hooks(tmp_path: Path, monkeypatch: pyt
     (tmp_path / ".hidden").write_text("")
     monkeypatch.setattr(drain, "FOLDERS", (str(tmp_path), str(tmp_path / "missing")))
     assert drain.hooks() == [str(tmp_path / f"hook{number:02}") for number in range(drain.HOOKS_MAX)]
+
+
+def test_what_is_kept_is_bounded_and_nobody_who_does_not_read_delays_it(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    log = (tmp_path / "log").open("wb", buffering=0)
+    told = drain.Told(log)
+    started = time.monotonic()
+    told.write(b"x" * drain.KEPT_BYTES_MAX)
+    told.write(b"beyond")
+    told.say("said")
+    assert time.monotonic() - started < 5
+    assert capfd.readouterr().out == "x" * drain.KEPT_BYTES_MAX
+    log.close()
+    told.write(b"after the end")
+    assert (tmp_path / "log").read_bytes().startswith(b"x" * drain.KEPT_BYTES_MAX + b"beyond")

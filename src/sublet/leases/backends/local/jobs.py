@@ -1,4 +1,5 @@
-"""The job of a lease on this machine: a record of its exits that PID 1 of the sandbox writes, and what it printed.
+"""The job of a lease on this machine: a record of its exits that PID 1 of the sandbox writes, and what it printed. What the drain
+hooks of any lease print is kept in the same place.
 
 Both lie outside the sandbox, below `jobs/LEASE` beside the leases, and outlive the lease. PID 1 has the record open; a tenant
 who logs in can't reach it, since PID 1 is not dumpable. An exit is on disk before anyone is told of it: after that, the command
@@ -90,10 +91,11 @@ class JobLog:
         self._start, self._path = kept[-1] if kept else (0, files.root / "log-0")
 
     def write(self, content: bytes) -> None:
-        usage = shutil.disk_usage(self._files.root)
-        if usage.free < keep_free_bytes(usage.total) // 2:
-            return
         try:
+            self._files.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            usage = shutil.disk_usage(self._files.root)
+            if usage.free < keep_free_bytes(usage.total) // 2:
+                return
             with open(self._path, "ab") as file:
                 size = file.tell()
                 if size and size + len(content) > LOG_FILE_BYTES:
@@ -117,7 +119,6 @@ class RunningJob:
 
     def __init__(self, order: JobOrder, files: JobFiles) -> None:
         self.order, self.files = order, files
-        self.log = JobLog(files)
         self.asked = False
         """Whether the command was told to end, since the lease is about to be paused or over."""
 

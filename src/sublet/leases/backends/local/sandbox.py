@@ -52,7 +52,8 @@ class _Ends:
     output: int = 0
     record: int = 0
     attempt: int = 0
-    """Of a lease that runs a job: where the command prints, where PID 1 writes down how it exits, and which attempt that is."""
+    """Where drain hooks and the command of a job print; of a lease that runs a job, where PID 1 writes down how it exits, and which
+    attempt that is."""
 
 
 class Sandbox:
@@ -120,10 +121,10 @@ class Sandbox:
         self.init_started = process_started(self.init_pid)
 
     def _job_ends(self) -> tuple[int, int, int]:
-        if self.job is None:
-            return 0, 0, 0
         self.output, output = os.pipe()
         os.set_blocking(self.output, False)
+        if self.job is None:
+            return output, 0, 0
         return output, self.job.files.open_record(), self.job.attempt
 
     def _groups(self) -> Groups:
@@ -334,6 +335,7 @@ def _arguments(spec: Spec, places: Places, door: str, listen_fd: int, ends: _End
             "--cap-drop", "ALL", "--clearenv",
             *_pairs("--setenv", {"PATH": SESSION_PATH, "HOME": "/home/tenant"}),
             *_pairs("--setenv", _started_with(spec)),
+            *_pairs("--setenv", {"SUBLET_DRAIN": str(ends.output)} if ends.output else {}),
             *_pairs("--setenv", {"SUBLET_JOB": f"{ends.output} {ends.record} {ends.attempt}"} if ends.attempt else {})]  # fmt: skip
     if spec.python_libraries:
         argv += ["--setenv", "LD_LIBRARY_PATH", spec.python_libraries]

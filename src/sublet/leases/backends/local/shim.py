@@ -39,7 +39,7 @@ from sublet.leases.backends.local.files import (
     short_path,
     unix_listener,
 )
-from sublet.leases.backends.local.jobs import running_job
+from sublet.leases.backends.local.jobs import JobFiles, JobLog, running_job
 from sublet.leases.backends.local.notices import Countdown
 from sublet.leases.backends.local.sandbox import Sandbox
 from sublet.leases.backends.local.stage import Shown
@@ -107,6 +107,7 @@ class Shim:
         self._shut_until_us = 0
         self.egress = _egress(files, spec, state)
         self.job = running_job(files.root.parent, spec)
+        self.log = JobLog(JobFiles(files.root.parent, spec.lease_id))
         if self.job is not None:
             self.grace_s = min(PAUSE_GRACE_S_MAX, float(self.job.order.grace_s))
             # What an earlier shim did not live to tell.
@@ -278,8 +279,7 @@ class Shim:
         self.door.hear(said)
 
     def _keep_output(self, sandbox: Sandbox) -> bool:
-        """Write down what the command has printed; False where there is nothing more for now."""
-        assert self.job is not None
+        """Write down what the command and the drain hooks have printed; False where there is nothing more for now."""
         try:
             said = os.read(sandbox.output, OUTPUT_BYTES_MAX)
         except BlockingIOError:
@@ -287,7 +287,7 @@ class Shim:
         if not said:
             asyncio.get_running_loop().remove_reader(sandbox.output)
             return False
-        self.job.log.write(said)
+        self.log.write(said)
         return True
 
     def _ask_job(self) -> None:

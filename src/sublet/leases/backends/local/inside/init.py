@@ -50,9 +50,11 @@ def main() -> None:
     os.environ.pop("LC_CTYPE", None)
     # Absent where an older shim started us.
     reports = int(os.environ.pop("SUBLET_REPORTS", "0"))
+    drains = int(os.environ.pop("SUBLET_DRAIN", "0"))
     job = Job(os.environ.pop("SUBLET_JOB", ""))
     servers: dict[int, Server] = {}
-    drain_hooks = DrainHooks()
+    # A copy: the job closes its own when it starts.
+    drain_hooks = DrainHooks(os.dup(drains) if drains else 0)
     listener = socket.socket(fileno=int(sys.argv[1]))
     listener.setblocking(False)
     one_per_connection, argv = sys.argv[2] == "openssh", sys.argv[3:]
@@ -128,10 +130,11 @@ class Job:
 
 class DrainHooks:
     """Starts the tenant's hooks when notice is given, or shortly before the lease's own end: once for each end. They run beside
-    everything else, so nothing waits for them."""
+    everything else, so nothing waits for them. What they print also goes to `output`, unless that is 0."""
 
-    def __init__(self) -> None:
+    def __init__(self, output: int = 0) -> None:
         self._begun: set[float] = set()
+        self._output = output
 
     def start(self, libraries: str, ending: bool) -> None:
         if ending:
@@ -154,7 +157,7 @@ class DrainHooks:
         null = os.open("/dev/null", os.O_RDWR)
         # The words by which PID 1 itself was started, up to its own program: the interpreter is no part of the tenant's root.
         words = interpreter_words()
-        if words and start([*words, DRAIN, str(end), reason], (null, null, null), environment):
+        if words and start([*words, DRAIN, str(end), reason], (null, self._output or null, null), environment):
             self._begun.add(end)
         os.close(null)
 
