@@ -35,6 +35,7 @@ from sublet.console.playground import playground_router
 from sublet.console.signing import signing_router
 from sublet.console.usage import UsagePages, usage_router
 from sublet.control.collecting import Collecting
+from sublet.control.gpus import GpuWatch
 from sublet.control.loops import Loop
 from sublet.control.metrics import EXPOSITION, ControlMetrics, Requests
 from sublet.control.telling import Telling
@@ -101,6 +102,7 @@ YIELD_INTERVAL_S = 600.0
 """How often the mix is decided: models start and drain in minutes."""
 COLLECTING_INTERVAL_S = 10.0
 WAITLIST_INTERVAL_S = 5.0
+GPUS_INTERVAL_S = 10.0
 LED = ("fleet", "rating", "bookkeeping", "months", "record", "outbox", "letters", "watching-all", "yield", "waitlist")
 """What one control plane does for all of them; pools are led each by itself."""
 PLANS_KEPT = 20
@@ -122,6 +124,7 @@ class ControlPlane:
         self._pushed_at: dict[str, datetime] = {}
         self._collecting = Collecting(system)
         self._telling = Telling(system)
+        self._gpus = GpuWatch(system)
         clock = system.clock
         tick_s = self.settings.control.tick_s
         self.loops = [
@@ -129,6 +132,7 @@ class ControlPlane:
             # Nothing is sold before the owner's need was seen: the first samples come at once.
             Loop("demand", self.settings.demand.sample_interval_s, self._sample, clock),
             Loop("collecting", COLLECTING_INTERVAL_S, self._collecting.round, clock),
+            Loop("gpus", GPUS_INTERVAL_S, self._watch_gpus, clock),
             Loop("disk", DISK_INTERVAL_S, Ballast(self.settings.data_dir).tend, clock),
             Loop("leases", tick_s, self._leases, clock),
             Loop("models", tick_s, self._models, clock),
@@ -252,6 +256,9 @@ class ControlPlane:
         plan = self.system.allocation.tick()
         if plan.steps:
             self._remember(plan)
+
+    def _watch_gpus(self) -> None:
+        self._gpus.round()
 
     def _offer(self) -> None:
         for entry in self.system.leases.waitlist.tend():
