@@ -211,7 +211,7 @@ class Surplus:
         connection: Connection | None = None,
         notice_s: int | None = None,
     ) -> Sellable:
-        """How many accelerators of `class_name`, with a longer `notice_s` if given, may be sold over `window` beside `sold` (or the book).
+        """How many of `class_name`, with `notice_s` if it is longer, may be sold over `window` beside `sold` (or the book).
 
         With `connection`, everything is read inside the caller's transaction. If `sold` is given, the caller must check whether
         single accelerators are free for the whole window. Raises UnknownClassError, and InvalidInputError for a window that is
@@ -224,8 +224,7 @@ class Surplus:
         if connection is None:
             with self._demand.read() as reading:
                 return self.sellable(pool_id, class_name, window, at, sold, reading, notice_s)
-        known = self._known(pool_id, at, connection)
-        view = known.view
+        view = (known := self._known(pool_id, at, connection)).view
         policy = self._classes[class_name].with_notice(notice_s)
         if window.end <= view.at:
             raise InvalidInputError(

@@ -40,7 +40,7 @@ from sublet.leases.images.model import ImageLimits
 from sublet.leases.images.service import ImageSite
 from sublet.leases.maintenance.service import MaintenanceWindows
 from sublet.leases.model import Timing
-from sublet.leases.ports import BlockRooms, LeasePorts, ModelPorts, Offers, Sellable, SellableWithNotice
+from sublet.leases.ports import LeasePorts, ModelPorts
 from sublet.leases.quotes import calendar
 from sublet.leases.quotes.holds import HoldLimits
 from sublet.leases.service import Leases
@@ -61,7 +61,6 @@ from sublet.store import Store
 from sublet.store.schema import migrate
 from sublet.store.sealing import Sealing, sealing_of
 from sublet.surplus.record.service import Record
-from sublet.surplus.service import Surplus
 from sublet.values.clock import Clock, SystemClock
 from sublet.values.errors import InvalidInputError, NotFoundError
 from sublet.values.money import CurrencyMismatchError
@@ -71,6 +70,7 @@ from sublet.wiring import pricing
 from sublet.wiring.capacity import Capacity
 from sublet.wiring.lease_money import LEASE_SOURCE, LeaseMoney, pool_of
 from sublet.wiring.owned import pool_specs, served_elsewhere
+from sublet.wiring.questions import questions, with_notice
 from sublet.wiring.requests import take_usage
 from sublet.wiring.stated_routes import stated_routes
 from sublet.wiring.yield_books import chargeback_ports, check_teams
@@ -245,10 +245,10 @@ class Sublet:
 
     def _lease_ports(self) -> LeasePorts:
         money = LeaseMoney(self.ledger, self.clock, self._taken)
-        sellable, offer, block_rooms = _questions(self.surplus)
+        sellable, offer, block_rooms = questions(self.surplus)
         return LeasePorts(
             sellable=sellable,
-            sellable_with_notice=_with_notice(self.surplus),
+            sellable_with_notice=with_notice(self.surplus),
             offer=offer,
             block_rooms=block_rooms,
             remembering=self._remembering,
@@ -285,10 +285,10 @@ class Sublet:
         )
 
     def _remembering(self, ports: LeasePorts) -> LeasePorts:
-        surplus = self.surplus.remembering()
-        sellable, offer, block_rooms = _questions(surplus)
-        with_notice = _with_notice(surplus)
-        return replace(ports, sellable=sellable, sellable_with_notice=with_notice, offer=offer, block_rooms=block_rooms)
+        sellable, offer, block_rooms = questions(surplus := self.surplus.remembering())
+        return replace(
+            ports, sellable=sellable, sellable_with_notice=with_notice(surplus), offer=offer, block_rooms=block_rooms
+        )
 
     def _engine_of(self, connection: Connection, pool_id: str) -> Traits:
         """Asked at each quote, so which backend a pool is on is remembered: that changes with the settings alone."""
@@ -448,22 +448,6 @@ class Sublet:
             decided = self.allocation.room(connection)
             room = {pool_id: min(count, decided.get(pool_id, count)) for pool_id, count in room.items()}
             return room, {pool_id: self.capacity.model_limit(connection, pool_id) for pool_id in pools}
-
-
-def _with_notice(surplus: Surplus) -> SellableWithNotice:
-    """How much may be sold with a notice of the tenant's own, within the caller's transaction."""
-    return lambda connection, pool_id, name, window, notice_s: (
-        surplus.sellable(pool_id, name, window, connection=connection, notice_s=notice_s).count
-    )
-
-
-def _questions(surplus: Surplus) -> tuple[Sellable, Offers, BlockRooms]:
-    """What leases ask the surplus, each within the caller's transaction."""
-    return (
-        lambda connection, pool_id, name, window: surplus.sellable(pool_id, name, window, connection=connection).count,
-        lambda connection, pool_id, name, wanted, without: surplus.offer(pool_id, name, wanted, connection, without),
-        lambda connection, pool_id, window: surplus.block_rooms(pool_id, window, connection),
-    )
 
 
 def image_site(settings: Settings, node_id: Callable[[], str | None]) -> ImageSite:

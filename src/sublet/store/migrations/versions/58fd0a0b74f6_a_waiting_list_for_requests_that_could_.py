@@ -1,13 +1,13 @@
 """a waiting list for requests that could not be met
 
-Revision 58fd0a0b74f6, after 5f1b07b3e739. Forward only: to go back, restore the backup from before.
+Revision 58fd0a0b74f6, after be5036c468a5. Forward only: to go back, restore the backup from before.
 """
 
 import sqlalchemy as sa
 from alembic import op
 
 revision = "58fd0a0b74f6"
-down_revision = "5f1b07b3e739"
+down_revision = "be5036c468a5"
 branch_labels = None
 depends_on = None
 
