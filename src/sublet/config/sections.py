@@ -119,7 +119,7 @@ class Billing(Section):
     issuer_postcode: str = Field(default="", max_length=40, description="postcode of the issuer")
     issuer_city: str = Field(default="", max_length=100, description="city of the issuer")
     issuer_country: str = Field(default="", pattern="^([A-Z]{2})?$", description="country of the issuer, such as DE")
-    issuer_vat_id: str = Field(default="", max_length=20, description="VAT ID of the issuer, such as DE123456789")
+    issuer_vat_id: str = Field(default="", max_length=20, description="VAT ID of the issuer, such as DE123456788")
     issuer_email: str = Field(default="", max_length=200, description="whom customers ask about invoices")
     issuer_iban: str = Field(default="", max_length=40, description="account to pay invoices to, without spaces")
     issuer_bic: str = Field(default="", max_length=11, description="the BIC of that account's bank")

@@ -119,7 +119,7 @@ def test_what_is_missing_is_named(account: Open) -> None:
 
 
 def documents_like(made: dict[str, Any]) -> dict[str, Any]:
-    return made | {"issuer": made["issuer"] | {"country": "DE", "vat_id": "DE123456789"}}
+    return made | {"issuer": made["issuer"] | {"country": "DE", "vat_id": "DE123456788"}}
 
 
 @pytest.mark.real

@@ -35,13 +35,13 @@ ISSUER = Issuer(
     postcode="10115",
     city="Berlin",
     country="DE",
-    vat_id="DE123456789",
+    vat_id="DE123456788",
     tax_number="30/123/45678",
     iban="DE02120300000000202051",
     bic="BYLADEM1001",
 )
 CUSTOMER = Profile(
-    "Acme AG", street="Hauptstr. 2", postcode="80331", city="Bonn", country="DE", vat_id="DE987654321", reference="PO-7"
+    "Acme AG", street="Hauptstr. 2", postcode="80331", city="Bonn", country="DE", vat_id="DE987654328", reference="PO-7"
 )
 
 
@@ -146,7 +146,7 @@ def test_pages_name_the_parties_field_by_field_and_the_account_to_pay_to(billed:
     page = invoice_page(document)
     paper = "".join(part.extract_text() for part in PdfReader(io.BytesIO(invoice_pdf(document))).pages)
     for text in (
-        "Kabelweg 1", "10115 Berlin", "VAT ID: DE123456789", "Tax number: 30/123/45678", "80331 Bonn", "VAT ID: DE987654321",
+        "Kabelweg 1", "10115 Berlin", "VAT ID: DE123456788", "Tax number: 30/123/45678", "80331 Bonn", "VAT ID: DE987654328",
         "PO-7", "IBAN DE02 1203 0000 0000 2020 51", "BIC BYLADEM1001", "INV-000001", "0.08 EUR per kWh", "search",
     ):  # fmt: skip
         assert text in page and text in paper, text

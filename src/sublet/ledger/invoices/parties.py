@@ -11,6 +11,7 @@ from sublet.ledger.invoices.words import LANGUAGES
 from sublet.values.countries import BANK_COUNTRIES, COUNTRIES, VAT_PREFIXES
 from sublet.values.emails import checked_email
 from sublet.values.errors import InvalidInputError
+from sublet.values.vat_ids import is_vat_id
 
 TEXT_MAX = 500
 PARTY_FIELDS = "name address street postcode city country tax_number vat_id email iban bic".split()
@@ -82,7 +83,7 @@ def checked_profile(profile: Profile) -> Profile:
 
 
 def check_codes(party: Profile | Issuer) -> None:
-    """Raises InvalidInputError for a code of no country, and for what can't be an e-mail address."""
+    """Raises InvalidInputError for a code of no country, a mistyped VAT ID, and for what can't be an e-mail address."""
     if party.country and party.country not in COUNTRIES:
         raise InvalidInputError(
             f"country {party.country!r} is not an ISO 3166-1 code of a country; write it like DE, or GB for the United Kingdom",
@@ -90,7 +91,12 @@ def check_codes(party: Profile | Issuer) -> None:
         )
     if party.vat_id and party.vat_id[:2] not in VAT_PREFIXES:
         raise InvalidInputError(
-            f"VAT ID {party.vat_id!r} must begin with the code of its country; write it like DE123456789",
+            f"VAT ID {party.vat_id!r} must begin with the code of its country; write it like DE123456788",
+            field="vat_id",
+        )
+    if party.vat_id and not is_vat_id(party.vat_id):
+        raise InvalidInputError(
+            f"VAT ID {party.vat_id!r} has a wrong length or check digit; write it without spaces, like DE123456788",
             field="vat_id",
         )
     for name, code in (("iban", party.iban[:2]), ("bic", party.bic[4:6])):
@@ -106,7 +112,7 @@ def check_ids(country: str, vat_id: str, iban: str, bic: str) -> None:
         raise InvalidInputError(f"country {country!r} is not an ISO 3166-1 code; write it like DE", field="country")
     if vat_id and not _VAT_ID.fullmatch(vat_id):
         raise InvalidInputError(
-            f"VAT ID {vat_id!r} must begin with its country and have no spaces; write it like DE123456789",
+            f"VAT ID {vat_id!r} must begin with its country and have no spaces; write it like DE123456788",
             field="vat_id",
         )
     if iban and not _is_iban(iban):
