@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from sublet.commands.models import app
 from sublet.conformance.urls.probes import PROBES
-from sublet.conformance.urls.report import Report, catalog_name, checked, endpoint_of
+from sublet.conformance.urls.report import Report, catalog_name, checked, discovered, endpoint_of
 from sublet.conformance.urls.target import BROKEN, IGNORED, REFUSED, UNKNOWN, WORKS, Target
 from sublet.models.catalog import BUILT_IN, parse_toml
 from sublet.models.engines import make_engine
@@ -257,6 +257,29 @@ def test_what_can_not_be_asked_is_refused_in_words() -> None:
     assert {probe.capability for probe in PROBES} - {""} <= set(CAPABILITIES)
 
 
+@pytest.mark.parametrize("url", ["http://x:port", "http://127.0.0.1:99999", "http://[::1", f"http://{'a' * 80}/v1"])
+def test_a_url_that_can_not_be_asked_is_refused_in_words(url: str) -> None:
+    with pytest.raises(InvalidInputError, match="no host or port that can be asked"):
+        endpoint_of(url)
+
+
+@pytest.mark.parametrize("listed", [5, "abc", [{"id": None}], [7], {"id": "m"}])
+def test_a_list_of_another_shape_is_a_list_without_models(monkeypatch: pytest.MonkeyPatch, listed: object) -> None:
+    monkeypatch.setattr(Target, "get", lambda self, path: (200, {"data": listed}))
+    with pytest.raises(InvalidInputError, match="lists no models"):
+        discovered(Target("http://127.0.0.1:1"))
+
+
+def test_a_context_of_another_shape_is_not_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = {
+        "/v1/models": {"data": [{"id": "m", "max_model_len": True}]},
+        "/props": {"default_generation_settings": 5},
+    }
+    monkeypatch.setattr(Target, "get", lambda self, path: (200, answers.get(path)))
+    target = Target("http://127.0.0.1:1")
+    assert (discovered(target), target.facts) == ("llamacpp", {})
+
+
 def test_the_command_says_what_was_seen_and_its_exit_code_whether_all_of_it_holds(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -273,6 +296,9 @@ def test_the_command_says_what_was_seen_and_its_exit_code_whether_all_of_it_hold
     assert failed.exit_code == 1 and "FAILS" in failed.output
     with pytest.raises(InvalidInputError, match="WORDS_KEY is not set"):
         monkeypatch.delenv("WORDS_KEY")
+        run.invoke(app, ["check", good.url, "--key-variable", "WORDS_KEY"], catch_exceptions=False)
+    with pytest.raises(InvalidInputError, match="no header may have"):
+        monkeypatch.setenv("WORDS_KEY", KEY + "\n")
         run.invoke(app, ["check", good.url, "--key-variable", "WORDS_KEY"], catch_exceptions=False)
     good.close()
     bad.close()

@@ -29,6 +29,10 @@ def check(
     key = os.environ.get(key_variable) if key_variable else None
     if key_variable and not key:
         raise InvalidInputError(f"the environment variable {key_variable} is not set; set it to the server's key")
+    if key and not (key.isascii() and key.isprintable()):
+        raise InvalidInputError(
+            f"the key in {key_variable} has a character that no header may have, such as a line break"
+        )
     target = Target(endpoint_of(url), model, key, timeout_s)
     claimed = [name.strip() for name in claims.split(",") if name.strip()]
     with waiting(f"asking {url}"):

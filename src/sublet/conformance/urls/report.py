@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 from sublet.conformance.check import NonconformingError
 from sublet.conformance.urls.probes import PROBES, Probe
@@ -94,6 +95,12 @@ def endpoint_of(url: str) -> str:
     """The endpoint of a URL as people write it, with or without /v1. Raises InvalidInputError."""
     if not url.startswith(("http://", "https://", "unix:///")):
         raise InvalidInputError(f"{url!r} is not a URL; write it like http://127.0.0.1:8000/v1")
+    try:
+        parts = urlsplit(url)
+        (parts.hostname or "").encode("idna")
+        _ = parts.port
+    except ValueError as error:
+        raise InvalidInputError(f"{url!r} has no host or port that can be asked ({error})") from error
     return url.rstrip("/").removesuffix("/v1")
 
 
@@ -110,7 +117,8 @@ def discovered(target: Target) -> str:
     except NonconformingError as error:
         raise UnavailableError(f"the server does not answer: {error}; check the URL, and that it runs") from error
     listed = document.get("data") if status == 200 and isinstance(document, dict) else None
-    models = {str(item.get("id")): item for item in listed or () if isinstance(item, dict)}
+    listed = [item for item in listed if isinstance(item, dict)] if isinstance(listed, list) else []
+    models = {item["id"]: item for item in listed if isinstance(item.get("id"), str)}
     if status in (401, 403):
         raise InvalidInputError(
             f"the server refuses the key ({status}); name the variable that has it by --key-variable"
@@ -129,10 +137,10 @@ def discovered(target: Target) -> str:
         dialect = "vllm"
     elif "default_generation_settings" in props:
         dialect = "llamacpp"
-        context = context or props["default_generation_settings"].get("n_ctx")
+        context = context or _object(props["default_generation_settings"]).get("n_ctx")
     elif _document(target, "/get_model_info"):
         dialect = "sglang"
-    if isinstance(context, int) and context > 0:
+    if isinstance(context, int) and not isinstance(context, bool) and context > 0:
         target.facts["context_tokens"] = context
     return dialect
 
@@ -188,7 +196,11 @@ def _document(target: Target, path: str) -> dict[str, Any]:
         status, document = target.get(path)
     except NonconformingError:
         return {}
-    return document if status == 200 and isinstance(document, dict) else {}
+    return _object(document) if status == 200 else {}
+
+
+def _object(document: Any) -> dict[str, Any]:
+    return document if isinstance(document, dict) else {}
 
 
 def _toml(text: str) -> str:
