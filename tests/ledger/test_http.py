@@ -197,7 +197,7 @@ def test_customers_read_their_own_account_and_nothing_else(doors: Doors, operato
         f"/v1/exports/usage?organization_id={theirs}",
     ):
         assert mine.get(path).status_code == 404, path
-    for path in ("/v1/receivables", "/v1/ledger/health"):
+    for path in ("/v1/receivables", "/v1/ledger/health", "/v1/exports/gl-datev"):
         assert mine.get(path).status_code == 403, path
     for path, body in (
         ("/v1/usage", {}),
@@ -320,6 +320,9 @@ def test_the_operator_runs_the_books(doors: Doors, operator: TestClient, clock: 
     export = operator.get("/v1/exports/focus-1.4", params={"since": "2026-01", "until": "2026-01"})
     assert export.text.startswith("BilledCost,")
     assert operator.get("/v1/exports/excel").status_code == 400
+    for form in ("json", "parquet"):
+        refused = operator.get("/v1/exports/gl-datev", params={"format": form})
+        assert refused.status_code == 400 and "CSV only" in refused.text
     assert operator.get("/v1/exports/usage", params={"since": "January"}).status_code == 400
 
 

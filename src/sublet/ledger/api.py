@@ -18,6 +18,7 @@ from sublet.ledger import wire
 from sublet.ledger.budgets.model import Budget
 from sublet.ledger.credits.crediting import Credit
 from sublet.ledger.exports import EXPORT_NAMES, export_rows, write_parquet
+from sublet.ledger.exports.datev import DATEV
 from sublet.ledger.invoices.api import document_response, note_routes
 from sublet.ledger.invoices.invoicing import Made
 from sublet.ledger.invoices.profiles import Terms
@@ -45,7 +46,7 @@ from sublet.ledger.wire import (
 )
 from sublet.store.once import Effect
 from sublet.store.paging import PageRequest, page_request
-from sublet.values.errors import InvalidInputError, NotFoundError
+from sublet.values.errors import ForbiddenError, InvalidInputError, NotFoundError
 from sublet.values.etags import Condition
 from sublet.values.moments import Moment
 from sublet.values.money import nano_from_decimal
@@ -416,15 +417,29 @@ def _report_routes(routes: APIRouter, ledger: Ledger, require: Require) -> None:
         wanted = "" if actor.everywhere and not organization_id else actor.whose(organization_id)
         if format == "parquet":
             return _parquet(ledger, name, wanted, since, until)
-        if format not in _MEDIA_TYPES:
-            raise InvalidInputError(f"format {format!r} must be csv, json or parquet")
-        json = format == "json"
-        rows = export_rows(ledger.store, ledger.books, name, wanted, since, until, ledger.seller, as_json=json)
+        media_type = _media_type(actor, name, format)
+        rows = export_rows(
+            ledger.store, ledger.books, name, wanted, since, until, ledger.seller, as_json=format == "json"
+        )
         disposition = {"content-disposition": f'attachment; filename="{name}.{format}"'}
-        return StreamingResponse(rows, media_type=_MEDIA_TYPES[format], headers=disposition)
+        return StreamingResponse(rows, media_type=media_type, headers=disposition)
 
 
 _MEDIA_TYPES = {"csv": "text/csv; charset=utf-8", "json": "application/json"}
+
+
+def _media_type(actor: Actor, name: str, form: str) -> str:
+    """Raises InvalidInputError for a form that the export does not have, and ForbiddenError."""
+    if form not in _MEDIA_TYPES:
+        raise InvalidInputError(f"format {form!r} must be csv, json or parquet")
+    if name != DATEV:
+        return _MEDIA_TYPES[form]
+    if not actor.everywhere:
+        # It names the operator's numbers at its tax consultant.
+        raise ForbiddenError(f"the export {name!r} is the operator's")
+    if form != "csv":
+        raise InvalidInputError(f"export {name!r} is CSV only", field="format")
+    return "text/csv; charset=windows-1252"
 
 
 def _parquet(ledger: Ledger, name: str, organization_id: str, since: str, until: str) -> FileResponse:
