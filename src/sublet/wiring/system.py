@@ -62,7 +62,7 @@ from sublet.store.schema import migrate
 from sublet.store.sealing import Sealing, sealing_of
 from sublet.surplus.record.service import Record
 from sublet.values.clock import Clock, SystemClock
-from sublet.values.errors import InvalidInputError, NotFoundError
+from sublet.values.errors import ConflictError, InvalidInputError, NotFoundError
 from sublet.values.money import CurrencyMismatchError
 from sublet.values.plan import Plan, in_time
 from sublet.values.windows import Window
@@ -373,6 +373,9 @@ class Sublet:
         organization = accounts_sql.organization_by(connection, id=organization_id)
         if organization is None:
             raise NotFoundError()
+        if organization.status != "active":
+            # Its keys are refused anyway; what buys by itself, such as the waiting list, has none.
+            raise ConflictError(f"{organization.name} is suspended, so it can't buy anything; resume it first")
         if organization.currency != currency:
             raise CurrencyMismatchError(
                 f"this pool is priced in {currency} and {organization.name} is billed in {organization.currency}; "
