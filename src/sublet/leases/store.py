@@ -25,7 +25,6 @@ _TAKEN = select(leases.c.quote_id).where(leases.c.quote_id == quotes.c.id).exist
 _IDS_MAX = 500
 # Built once: to build a statement costs more than to execute it.
 _QUOTE = select(quotes).where(quotes.c.id == bindparam("quote"), quotes.c.organization_id == bindparam("organization"))
-_REQUEST = select(quotes.c.request).where(quotes.c.id == bindparam("quote"))
 _LEASE_OF_QUOTE = select(leases).where(leases.c.quote_id == bindparam("quote"))
 _UNTAKEN = select(
     quotes.c.pool_id,
@@ -136,15 +135,15 @@ def insert_quote(
     connection.execute(_INSERT_QUOTE, values)
 
 
-def project_of_quote(connection: Connection, quote_id: str) -> str:
-    """The project of the key that asked for it; empty for none."""
-    request = connection.execute(_REQUEST, {"quote": quote_id}).scalar()
-    return str((request or {}).get("project", ""))
-
-
 def quote(connection: Connection, quote_id: str, organization_id: str) -> Quote | None:
     row = connection.execute(_QUOTE, {"quote": quote_id, "organization": organization_id}).first()
     return quote_of(row) if row else None
+
+
+def quote_and_project(connection: Connection, quote_id: str, organization_id: str) -> tuple[Quote, str] | None:
+    """The quote, and the project of the key that asked for it; empty for none."""
+    row = connection.execute(_QUOTE, {"quote": quote_id, "organization": organization_id}).first()
+    return (quote_of(row), str(row.request.get("project", ""))) if row else None
 
 
 def quote_by_key(connection: Connection, organization_id: str, key: str) -> tuple[Quote, dict[str, Any]] | None:

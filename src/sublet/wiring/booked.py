@@ -31,6 +31,7 @@ class BookedCalendar(Booked):
         self._now = now
         self._beside = tuple(beside)
         self._version = calendar.version
+        self._any: bool | None = None
         self._list: list[Sold] | None = None
 
     def and_beside(self, beside: Sequence[Sold]) -> BookedCalendar:
@@ -64,7 +65,9 @@ class BookedCalendar(Booked):
         return self._list
 
     def __bool__(self) -> bool:
-        return bool(self._beside) or self._calendar.any(self._now)
+        if self._any is None:
+            self._any = bool(self._beside) or self._calendar.any(self._now)
+        return self._any
 
     def __len__(self) -> int:
         return len(self._all())

@@ -102,6 +102,7 @@ class Sublet:
         )
         self.routes = Routes(self.store, self.models.catalog, stated_routes(settings))
         self._backend_names: dict[str, str] = {}
+        self._node_id: str | None = None
         self.backends: Mapping[str, Backend] = backends if backends is not None else real_backends(settings, self.clock)
         self.capacity = Capacity(
             settings, self.store, self.fleet, self.demand, self.models, self._backend_room, self._timing_of, self._quota
@@ -188,7 +189,9 @@ class Sublet:
 
     def node_id(self) -> str | None:
         """The node with this data directory, or None if it has never served."""
-        return node_id_in(self.settings.data_dir)
+        if self._node_id is None:
+            self._node_id = node_id_in(self.settings.data_dir)
+        return self._node_id
 
     # -- own
 

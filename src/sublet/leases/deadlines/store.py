@@ -4,16 +4,32 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, func, or_, select
+from sqlalchemy import Connection, bindparam, func, or_, select
 
 from sublet.leases.model import TERMINAL, Lease, LeaseState, SoldWindow
 from sublet.leases.quotes import calendar
 from sublet.leases.rows import lease_of
 from sublet.store.tables.leases import fences, leases, quotes
+from sublet.store.types import Instant
 from sublet.surplus.model import Promised
 from sublet.values.windows import Window
 
 _OPEN = [state.value for state in LeaseState if state not in TERMINAL and state is not LeaseState.ENDING]
+_ANY = select(
+    or_(
+        select(leases.c.id)
+        .where(leases.c.pool_id == bindparam("pool"), leases.c.service_s.is_not(None), leases.c.state.in_(_OPEN))
+        .exists(),
+        select(quotes.c.id)
+        .where(
+            quotes.c.pool_id == bindparam("pool"),
+            quotes.c.service_s.is_not(None),
+            quotes.c.expires_at > bindparam("now", type_=Instant),
+        )
+        .exists(),
+    )
+)
+"""Whether anything may be promised of a pool by a deadline; built once, because every sale asks."""
 
 
 def open_leases(connection: Connection, pool_id: str) -> list[Lease]:
@@ -28,6 +44,8 @@ def open_leases(connection: Connection, pool_id: str) -> list[Lease]:
 
 def promised(connection: Connection, pool_id: str, now: datetime) -> list[Promised]:
     """What is promised of the pool by a deadline and still to be delivered: by leases, and by quotes that are held."""
+    if not connection.execute(_ANY, {"pool": pool_id, "now": now}).scalar():
+        return []
     found = [
         Promised(lease.id, lease.accelerators, lease.left_s, lease.window.end)
         for lease in open_leases(connection, pool_id)

@@ -151,11 +151,12 @@ class Admission:
 
         def write(connection: Connection) -> Lease:
             now = self._store.clock.now()
-            quote = sql.quote(connection, quote_id, organization_id)
-            if quote is None:
+            found = sql.quote_and_project(connection, quote_id, organization_id)
+            if found is None:
                 raise NotFoundError(f"there is no quote {quote_id!r}; request a new one")
+            quote, asked_by = found
             # A quote without a project can be accepted with any key of the organization; the project of that key pays.
-            if asked_by := sql.project_of_quote(connection, quote_id):
+            if asked_by:
                 refuse_other(f"quote {quote_id}", asked_by, project)
             self._store.lock(connection, f"pool:{quote.pool_id}")
             if key is not None and (known := sql.lease_by_key(connection, organization_id, key)) is not None:
@@ -276,10 +277,11 @@ class Admission:
 
         def write(connection: Connection) -> Quote:
             now = self._store.clock.now()
-            quote = sql.quote(connection, quote_id, organization_id)
-            if quote is None:
+            found = sql.quote_and_project(connection, quote_id, organization_id)
+            if found is None:
                 raise NotFoundError(f"there is no quote {quote_id!r}")
-            refuse_other(f"quote {quote_id}", sql.project_of_quote(connection, quote_id), project)
+            quote, asked_by = found
+            refuse_other(f"quote {quote_id}", asked_by, project)
             self._store.lock(connection, f"pool:{quote.pool_id}")
             taken = sql.lease_of_quote(connection, quote_id)
             if taken is not None:

@@ -70,9 +70,9 @@ def free_ids(
         free = np.flatnonzero(_free_of(connection, pool_id, known, working, fenced, now))
         if not wanted:
             return [working.ids[place] for place in free[:most]]
-        ids = [working.ids[place] for place in free]
-        first = [unit_id for unit_id in ids if unit_id in wanted]
-        return [*first, *(unit_id for unit_id in ids if unit_id not in wanted)][:most]
+        numbers = [known.number(unit_id) for unit_id in wanted]
+        last = ~np.isin(working.numbers[free], numbers)
+        return [working.ids[place] for place in free[np.argsort(last, kind="stable")[:most]]]
     query = select(units.c.id).where(*_free(pool_id, fenced, now)).limit(most)
     order = (units.c.id.not_in(wanted), units.c.position) if wanted else (units.c.position,)
     return list(connection.execute(query.order_by(*order)).scalars())
@@ -187,12 +187,19 @@ def all_fences(connection: Connection) -> list[Fence]:
 
 def devices_of(connection: Connection, unit_ids: Sequence[str]) -> Mapping[str, str]:
     """The device of each accelerator."""
+    if not can_keep(connection):
+        return _devices(connection, units.c.id.in_(unit_ids))
+    # The one writer reads a pool's devices once; what is known only grows until an accelerator changes.
+    known: dict[str, str] = kept(connection, ("units",), "devices", dict)
+    for unit_id in unit_ids:
+        if unit_id not in known:
+            pool = select(units.c.pool_id).where(units.c.id == unit_id).scalar_subquery()
+            known.update(_devices(connection, units.c.pool_id == pool))
+    return {unit_id: known[unit_id] for unit_id in unit_ids if unit_id in known}
 
-    def read() -> Mapping[str, str]:
-        found = connection.execute(select(units.c.id, units.c.device).where(units.c.id.in_(unit_ids)))
-        return {row.id: row.device for row in found}
 
-    return kept(connection, ("units",), ("devices", *unit_ids), read)
+def _devices(connection: Connection, which: ColumnElement[bool]) -> dict[str, str]:
+    return {row.id: row.device for row in connection.execute(select(units.c.id, units.c.device).where(which))}
 
 
 def shorten(

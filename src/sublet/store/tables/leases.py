@@ -1,6 +1,18 @@
 """Raw capacity sold: quotes, leases, the calendar of who holds which accelerator when, and every change of state."""
 
-from sqlalchemy import BigInteger, Column, Float, ForeignKey, Index, Integer, String, Table, Text, UniqueConstraint
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
 
 from sublet.store.metadata import metadata
 from sublet.store.types import Instant, Json
@@ -42,6 +54,14 @@ quotes = Table(
     UniqueConstraint("organization_id", "idempotency_key"),
     Index("ix_quotes_expires_at", "expires_at"),
     Index("ix_quotes_organization_id", "organization_id", "expires_at"),
+    # Few are sold by a deadline, and every sale asks for those of its pool.
+    Index(
+        "ix_quotes_service",
+        "pool_id",
+        "expires_at",
+        sqlite_where=text("service_s IS NOT NULL"),
+        postgresql_where=text("service_s IS NOT NULL"),
+    ),
 )
 
 leases = Table(
@@ -114,6 +134,13 @@ leases = Table(
     Index("ix_leases_pool_id", "pool_id", "ended_at"),
     Index("ix_leases_block_id", "block_id"),
     Index("ix_leases_image_id", "image_id"),
+    Index(
+        "ix_leases_service",
+        "pool_id",
+        "state",
+        sqlite_where=text("service_s IS NOT NULL"),
+        postgresql_where=text("service_s IS NOT NULL"),
+    ),
 )
 
 # One row per accelerator and holder: [fence_start, fence_end) is the sold window with the gaps to prepare and to clean.
