@@ -259,3 +259,20 @@ def test_firm_sales_stay_within_the_longer_windows_limit_too() -> None:
     mix = decide(state(idle=60, rule_1=12, rule_4=5, firm_1=20, firm_4=20))
     assert mix.quotas["a100", *FIRM_4] <= 5
     assert mix.quotas["a100", *FIRM_1] + mix.quotas["a100", *FIRM_4] <= 12
+
+
+def test_a_large_first_round_finds_the_same_worth_and_the_next_one_goes_on_from_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    wide = replace(
+        state(),
+        pools=tuple(pool(f"pool-{number}", 10 + number) for number in range(12)),
+        fits=tuple(fit(name, f"pool-{number}") for name in ("mid", "large") for number in range(12)),
+    )
+    usual = decide(wide)
+    monkeypatch.setattr("sublet.allocation.mix.program.LARGE", 1)
+    solver = Solver()
+    first, second = decide(wide, solver), decide(wide, solver)
+    assert first.method == second.method == "program"
+    assert first.value == pytest.approx(usual.value, rel=1e-3)
+    assert second.value == pytest.approx(first.value, rel=1e-3)

@@ -173,7 +173,9 @@ def report(
         print_rows(uses, columns, "")
     partly = sum(item["valued_hours"] < item["hours"] for item in found["weeks"])
     if partly:
-        note(f"{counted(partly, 'row')} estimated from a part of the hours: yield was off in the others")
+        note(
+            f"{counted(partly, 'row')} estimated from a part of the hours: yield was off in the others, or they were booked late"
+        )
 
 
 @app.command("chargeback")

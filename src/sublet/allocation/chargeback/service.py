@@ -204,7 +204,9 @@ class Chargeback:
         return month, basis, {name: statement(rows, basis, name) for name, rows in sorted(hours.items())}
 
     def _lines(self, found: Statement, team: str) -> list[TeamLine]:
-        return [line for line in found.lines if team in ("", line.team)]
+        names = self._ports.teams()
+        shown = [line for line in found.lines if team in ("", line.team)]
+        return sorted(shown, key=lambda line: (names.get(line.team, ""), line.team))
 
     def _as_dict(self, currency: str, found: Statement, team: str) -> dict[str, Any]:
         names = self._ports.teams()
