@@ -210,6 +210,8 @@ def test_a_week_says_what_was_attainable_and_where_the_rest_went(owner: Owner) -
     assert raw["per_watt_year"] == pytest.approx(raw["per_accelerator_hour"] * 8760 / 1275, rel=1e-4)
     for item in found["weeks"]:
         assert item["share"] is None or item["share"] <= 1.0001
+    page = keyed(owner, "operator").get("/v1/desk/actuals.html?days=60").text
+    assert "Realized against attainable" in page and "week of 2026-09-28" in page
     assert keyed(owner, "operator").get("/v1/yield-report?pool=none").status_code == 404
     assert keyed(owner, owner.teams["safety"]).get("/v1/yield-report").status_code == 403
 

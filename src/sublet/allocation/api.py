@@ -36,7 +36,7 @@ def router(allocation: Allocation, require: Require) -> APIRouter:
     def report(
         weeks: Annotated[int, Query(ge=1, le=WEEKS_MAX)] = 4, pool: Annotated[str, Query(max_length=60)] = ""
     ) -> wire.YieldReport:
-        """Show what pools earned in the last weeks against what they could have earned, and where the difference went."""
+        """Show what pools earned, and could have earned. It is by pool and week, and says where the difference went."""
         return as_answer(wire.YieldReport, allocation.report.weeks(weeks, pool))
 
     _add_chargeback(routes, allocation.chargeback, require)

@@ -47,7 +47,7 @@ from sublet.demand.imports import Import
 from sublet.demand.model import Sample
 from sublet.demand.service import Demand, Recorded
 from sublet.desk.actuals import Actuals, worth
-from sublet.desk.report.actuals_page import actuals_json, render_actuals
+from sublet.desk.report.actuals_page import actuals_json
 from sublet.fleet import api as fleet_api
 from sublet.fleet.leadership import STAND_INTERVAL_S
 from sublet.fleet.nodes import Nodes
@@ -65,7 +65,7 @@ from sublet.models import api as models_api
 from sublet.models.routes import api as model_routes_api
 from sublet.notifications import api as notifications_api
 from sublet.reporting import offered_api
-from sublet.reporting.actuals import recent_actuals
+from sublet.reporting.actuals import recent_actuals, recent_page
 from sublet.reporting.backlog import contracted
 from sublet.reporting.chatting import playing
 from sublet.reporting.console_pages import console_pages, doors_of
@@ -411,8 +411,7 @@ def build_api(system: Sublet, plane: ControlPlane) -> FastAPI:
     @api.get("/v1/desk/actuals.html", dependencies=[Depends(require("desk:read"))], response_class=HTMLResponse)
     def actuals_page(days: Annotated[int, Query(ge=1, le=3660)] = 30) -> HTMLResponse:
         """Show the same figures as one self-contained page."""
-        first, *others = recent(days)
-        return HTMLResponse(render_actuals(first, system.clock.now().date(), others=others))
+        return HTMLResponse(recent_page(system, days))
 
     @api.get("/v1/plan", dependencies=[Depends(require("plans:read"))])
     def next_plan() -> wire.Plans:

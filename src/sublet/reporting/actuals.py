@@ -21,6 +21,8 @@ from sublet.desk.actuals import (
     gather,
 )
 from sublet.desk.counterparties import Contract
+from sublet.desk.report.actuals_page import render_actuals
+from sublet.desk.report.attained import attained_section
 from sublet.desk.statement import Statement
 from sublet.leases import store as leases_sql
 from sublet.leases.model import Lease, value_nano
@@ -47,6 +49,13 @@ def recent_actuals(system: Sublet, days: int) -> list[Actuals]:
     """What was sold in the last `days`, up to now, in each currency."""
     now = system.clock.now()
     return actuals_by_currency(system, Window(now - timedelta(days=days), now + timedelta(seconds=1)))
+
+
+def recent_page(system: Sublet, days: int) -> str:
+    """The page of what was earned in the last `days`, and of what could have been earned in their weeks."""
+    first, *others = recent_actuals(system, days)
+    attained = attained_section(system.allocation.report.weeks(-(-days // 7))["weeks"])
+    return render_actuals(first, system.clock.now().date(), others=others, added=[attained])
 
 
 def actuals_by_currency(system: Sublet, window: Window) -> list[Actuals]:

@@ -35,9 +35,13 @@ DEFAULT_STRESS = RenewalStress(renew=0.8, reprice=0.8)
 
 
 def render_actuals(
-    actuals: Actuals, as_of: date, stress: RenewalStress = DEFAULT_STRESS, others: Sequence[Actuals] = ()
+    actuals: Actuals,
+    as_of: date,
+    stress: RenewalStress = DEFAULT_STRESS,
+    others: Sequence[Actuals] = (),
+    added: Sequence[Section] = (),
 ) -> str:
-    """The page as self-contained HTML. `others` are the same window in other currencies."""
+    """The page as self-contained HTML. `others` are the same window in other currencies, `added` sections that follow."""
     meta = {
         "Owner": actuals.owner,
         "Window": f"{format_time(actuals.window.start)} to {format_time(actuals.window.end)}",
@@ -51,7 +55,7 @@ def render_actuals(
         for section in actuals_sections(replace(other, forecasts=()), as_of, stress):
             name = f"{section.id}-{other.currency.lower()}"
             sections.append(replace(section, id=name, title=f"{section.title}, {other.currency}"))
-    return render_page(title, meta, sections, Paper(Sheet(), Wording(None)))
+    return render_page(title, meta, [*sections, *added], Paper(Sheet(), Wording(None)))
 
 
 def actuals_sections(actuals: Actuals, as_of: date, stress: RenewalStress = DEFAULT_STRESS) -> list[Section]:
