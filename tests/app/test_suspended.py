@@ -1,4 +1,4 @@
-"""A suspended organization buys nothing, not even by what it left on the waiting list."""
+"""A suspended organization and a revoked key buy nothing, not even by what they left on the waiting list."""
 
 from __future__ import annotations
 
@@ -10,6 +10,23 @@ from sublet.leases.quotes.request import QuoteRequest
 from sublet.leases.waitlist.model import EntryState, NewEntry
 from sublet.simulation.world import SSH_KEY, World
 from sublet.values.errors import ConflictError
+
+
+def test_nothing_is_bought_with_a_key_that_was_revoked(tmp_path: Path) -> None:
+    world = World(tmp_path / "w", accelerators=4)
+    system = world.system
+    world.remember(days=30, need=0.0, spread=0.0)
+    world.observe()
+    owner = system.accounts.create_organization("tidal").id
+    request = QuoteRequest(1, "spot", pool=world.pool.name, duration_s=3600)
+    (leaked, _), (kept, _) = (system.accounts.create_key(owner, name, ["leases"]) for name in ("leaked", "kept"))
+    wanted = NewEntry(request, ssh_public_keys=(SSH_KEY,))
+    first, second = (system.leases.waitlist.join(owner, wanted, key.id) for key in (leaked, kept))
+    system.accounts.revoke_key(leaked.id)
+    assert [made.id for made in system.leases.waitlist.tend()] == [second.id]
+    waits = system.leases.waitlist.entry(first.id, owner)
+    assert waits.state is EntryState.WAITING and "was revoked" in waits.reason
+    world.close()
 
 
 def test_nothing_is_bought_for_a_suspended_organization_until_it_is_resumed(tmp_path: Path) -> None:

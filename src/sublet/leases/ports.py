@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
@@ -274,6 +274,10 @@ def _allowed(connection: Connection, organization_id: str, total_nano: int, curr
     return None
 
 
+def _any_key(connection: Connection, key_id: str) -> bool:
+    return True
+
+
 def _shared(connection: Connection, pool_id: str) -> bool:
     return True
 
@@ -315,6 +319,8 @@ class LeasePorts:
     settle: Settle = _release_nothing
     rebook: Rebook = _rebook_nothing
     project_of: ProjectOf = _no_project
+    key_stands: Callable[[Connection, str], bool] = _any_key
+    """Whether what was asked for with the key of that id may still be bought: not after it was revoked or has expired."""
     charge: Charge = _charge_nothing
     need: Need = _no_need
     waiting: OwnerWaits = _nobody_waits

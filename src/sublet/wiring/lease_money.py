@@ -9,6 +9,7 @@ from fractions import Fraction
 
 from sqlalchemy import Connection
 
+from sublet.accounts import store as accounts_sql
 from sublet.fleet import store as fleet_sql
 from sublet.fleet.model import Pool
 from sublet.leases.lifecycle.metering import UsageInterval
@@ -68,6 +69,11 @@ class LeaseMoney:
         else:
             key_id, project = buyer
         self._place(connection, after, rest, cost, (key_id, project))
+
+    def key_stands(self, connection: Connection, key_id: str) -> bool:
+        """Whether a key may still buy. What a person asked for in the console has no key."""
+        key = accounts_sql.key_by_id(connection, key_id)
+        return key is None or key.usable(self._clock.now())
 
     def project_of(self, connection: Connection, lease: Lease) -> str:
         """The project whose budgets pay for a lease; empty for none."""

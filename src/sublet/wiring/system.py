@@ -268,6 +268,7 @@ class Sublet:
             settle=money.settle,
             rebook=money.rebook,
             project_of=money.project_of,
+            key_stands=money.key_stands,
             charge=money.charge,
             shareable=self._shareable,
             holds=hold_limits(self.settings),

@@ -184,6 +184,8 @@ class Waitlist:
             current = sql.entry(connection, entry_id)
             if current is None or current.state is not EntryState.WAITING or current.expires_at <= now:
                 return None
+            if current.buys and not self._ports.key_stands(connection, current.key_id):
+                raise WaitlistStateError("the key that asked for it was revoked or has expired, so nothing is bought")
             quote = self._admission.quote_within(connection, current.organization_id, current.request, None)
             if told := _above(current, quote):
                 raise PriceLimitError(told)
