@@ -216,6 +216,7 @@ class Prepared:
         return {
             "accounts.create_organization": of(op, "/v1/organizations", {"name": "x"}, {"name": "y"}),
             "accounts.create_key": of(op, "/v1/organizations/acme/keys", {"name": "x"}, {"name": "y"}),
+            "accounts.create_service_account": of(op, "/v1/organizations/acme/service-accounts", robot("x"), robot("y")),
             "accounts.suspend": at(op, "/v1/organizations/{}/suspend", self.spares),
             "accounts.resume": at(op, "/v1/organizations/{}/resume", self.spares),
             "accounts.invite": of(op, "/v1/organizations/acme/invitations", guest("a"), guest("b")),
@@ -338,6 +339,10 @@ def budget(organization: str, limit: str) -> dict[str, Any]:
 
 def guest(name: str) -> dict[str, Any]:
     return {"email": f"{name}@example.com", "role": "customer_admin"}
+
+
+def robot(name: str) -> dict[str, Any]:
+    return {"name": name, "role": "customer_developer"}
 
 
 def payment(name: str) -> dict[str, Any]:

@@ -83,6 +83,10 @@ def test_another_organizations_ids_are_as_if_there_were_none(service: Service) -
     _key(service, "customer_admin")
     theirs = service.organizations["bolt"]
     key = service.system.accounts.create_key("bolt")[0].id
+    robot = {"name": "ci", "role": "customer_developer"}
+    service_account = service.ask("operator", "POST", f"/v1/organizations/{theirs}/service-accounts", robot).json()[
+        "id"
+    ]
     people = service.system.people
     owner = service.system.accounts.organization("bolt")
     joining = people.invite(owner, "bob@example.com", "customer_admin", "k")
@@ -100,6 +104,10 @@ def test_another_organizations_ids_are_as_if_there_were_none(service: Service) -
         ("GET", "/v1/organizations/bolt/keys", None),
         ("POST", f"/v1/organizations/{theirs}/keys", {}),
         ("DELETE", f"/v1/keys/{key}", None),
+        ("GET", f"/v1/organizations/{theirs}/service-accounts", None),
+        ("POST", f"/v1/organizations/{theirs}/service-accounts", {"name": "x", "role": "customer_admin"}),
+        ("POST", "/v1/organizations/acme/keys", {"service_account": service_account}),
+        ("DELETE", f"/v1/service-accounts/{service_account}", None),
         ("GET", f"/v1/organizations/{theirs}/people", None),
         ("PUT", f"/v1/organizations/{theirs}/people/{person}/role", {"role": "customer_billing"}),
         ("DELETE", f"/v1/organizations/{theirs}/people/{person}", None),

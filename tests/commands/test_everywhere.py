@@ -118,7 +118,10 @@ def verbs(service: Service, at: dict[str, str], out: Path) -> list[tuple[str, di
     soon = format_time(service.world.clock.now() + timedelta(minutes=50))
     return [
         ("org create Delta --json", {"org": "id"}), ("org ls", {}), ("key create Delta --json", {"key": "id"}),
-        ("key ls Delta", {}), ("key revoke {key}", {}), ("org suspend Delta", {}), ("org resume Delta", {}),
+        ("key ls Delta", {}), ("key revoke {key}", {}),
+        ("service-account create Delta ci --role customer_developer --json", {"service": "id"}),
+        ("service-account ls Delta", {}), ("key create Delta --service-account ci --models m", {}), ("key ls Delta", {}),
+        ("service-account rm {service}", {}), ("org suspend Delta", {}), ("org resume Delta", {}),
         ("audit ls", {}), ("audit export --format cef", {}), ("audit verify", {}),
         ("person invite Delta ada@example.com --role customer_admin --json", {"invitation": "id"}),
         ("person invitations Delta", {}), ("person uninvite {invitation}", {}), ("person ls Delta", {}),

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import pytest
+from sqlalchemy import select
 from tests.gateway.harness import Running, add_model, add_replica, ask, set_replica
 
 from sublet.accounts.service import Accounts
-from sublet.gateway.metering.metrics import Histogram, MinuteStats
+from sublet.gateway import server
+from sublet.gateway.metering.metrics import Histogram, Metrics, MinuteStats
 from sublet.gateway.store import drop_minutes, recent_minutes, save_minutes
 from sublet.models.catalog import BUILT_IN
 from sublet.store import Store
+from sublet.store.tables.accounts import key_uses
 from sublet.values.clock import EPOCH
 from sublet.wiring.model_api import load_snapshot
 
@@ -69,7 +75,36 @@ def test_the_figures_of_the_present_minute_are_there_when_the_gateway_ends(gatew
     gateway.stop()
     with store.read() as connection:
         rows = recent_minutes(connection, store.clock.now() - timedelta(minutes=1))
+        used = connection.execute(select(key_uses)).all()
     assert [(row["model"], row["requests"], row["tokens_output"]) for row in rows] == [("toy", 1, 3)]
+    assert len(used) == 1 and abs(store.clock.now() - used[0].used_at) < timedelta(minutes=1)
+
+
+class _Used:
+    """What `_Figures` asks of a gateway."""
+
+    def __init__(self) -> None:
+        self.used_keys: set[str] = set()
+        self.watch = SimpleNamespace(troubles=list)
+
+
+def test_a_gateway_stores_the_last_use_of_a_key_at_most_once_a_minute(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now: list[float] = [100.0]
+    noted: list[list[str]] = []
+    monkeypatch.setattr("sublet.gateway.server.time.monotonic", lambda: now[0])
+    gateway: Any = _Used()
+    ports: Any = SimpleNamespace(note_uses=lambda connection, keys, at: noted.append(sorted(keys)))
+    figures = server._Figures(store, "run", Metrics(), gateway, ports)
+    for _ in range(100):
+        gateway.used_keys |= {"key_1", "key_2"}
+        figures.save()
+        now[0] += 1
+    assert [keys for keys in noted if keys] == [["key_1", "key_2"]] * 2
+    gateway.used_keys = {f"key_{number}" for number in range(3, server.USES_AT_ONCE_MAX + 13)}
+    figures.save(at_once=True)
+    assert len(noted[-1]) == server.USES_AT_ONCE_MAX and len(gateway.used_keys) == 10
 
 
 def test_percentiles_of_a_minute() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from fastapi import APIRouter, Depends
 from sqlalchemy import Connection
 
@@ -9,10 +11,20 @@ from sublet.accounts import wire
 from sublet.accounts.answers import AnswerRoute
 from sublet.accounts.limits.api import allowed_of
 from sublet.accounts.limits.service import Limits
-from sublet.accounts.model import Actor, ApiKey, IssuedKey, Organization, Require, checked_project, refuse_foreign_key
+from sublet.accounts.model import (
+    Actor,
+    ApiKey,
+    IssuedKey,
+    KeyOwner,
+    Organization,
+    Require,
+    checked_project,
+    refuse_foreign_key,
+)
 from sublet.accounts.people.api import owned
 from sublet.accounts.permissions import PERMISSIONS
 from sublet.accounts.service import Accounts
+from sublet.accounts.service_accounts import api as service_accounts
 from sublet.accounts.wire import NewKey, NewOrganization
 from sublet.store.once import Effect
 from sublet.store.paging import PageRequest, page_request
@@ -66,6 +78,7 @@ def router(accounts: Accounts, require: Require) -> APIRouter:
         return as_answer(wire.Organization, accounts.resume(organization).as_dict())
 
     _key_routes(routes, accounts, require)
+    routes.include_router(service_accounts.router(accounts, require))
     return routes
 
 
@@ -90,21 +103,23 @@ def _key_routes(routes: APIRouter, accounts: Accounts, require: Require) -> None
     ) -> wire.IssuedKey:
         """Create a key. Only this response contains its secret."""
         owner = owned(accounts, actor, organization)
-        refuse_foreign_key(actor, checked_project(body.project))
+        project = checked_project(body.project)
+        if body.service_account:
+            project = accounts.service_account(owner, body.service_account).project or project
+        refuse_foreign_key(actor, project)
         allowed = allowed_of(body.limits) if body.limits is not None else None
 
-        made = accounts.holds("", actor.id)
+        def limit(connection: Connection, key: ApiKey) -> ApiKey:
+            if allowed is None:
+                return key
+            limits.create_for(connection, actor.require("limits:write"), key, allowed)
+            return replace(key, models=allowed.models)
 
-        def limit(connection: Connection, key: ApiKey) -> None:
-            made(connection, key)
-            if allowed is not None:
-                limits.create_for(connection, actor.require("limits:write"), key, allowed)
-
+        belongs = KeyOwner(service_account=body.service_account, created_by=actor.id)
         key, secret = accounts.create_key(
-            owner.id, body.name, body.scopes, body.expires_at, body.project, body.role, also=limit
+            *(owner.id, body.name, body.scopes, body.expires_at, project, body.role), belongs=belongs, also=limit
         )
-        issued = IssuedKey(key, secret).as_dict()
-        return as_answer(wire.IssuedKey, issued)
+        return as_answer(wire.IssuedKey, IssuedKey(key, secret).as_dict())
 
     @routes.delete("/v1/keys/{key_id}", status_code=204)
     def revoke_key(key_id: str, actor: Actor = Depends(require("keys:write"))) -> None:

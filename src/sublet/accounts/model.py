@@ -76,7 +76,9 @@ class LiveKey:
 @dataclass(frozen=True, slots=True)
 class ApiKey:
     """A key as stored: only its SHA-256, and the last four characters as a hint. Usage with it counts for its `project`, if it
-    has one. It belongs to a person, and ends with that membership, or to the organization."""
+    has one. It belongs to a person, and ends with that membership, to a service account, and ends with that, or to the
+    organization. `owner_name` is that of the person or the service account; `models`, if not None, are the only ones that it may
+    call. `last_used_at` is exact to a minute."""
 
     id: str
     organization_id: str
@@ -90,6 +92,15 @@ class ApiKey:
     role: str = ""
     person_id: str = ""
     created_by: str = ""
+    service_account_id: str = ""
+    owner_name: str = ""
+    models: tuple[str, ...] | None = None
+    last_used_at: datetime | None = None
+
+    @property
+    def owner(self) -> str:
+        """What kind of owner it has: `person`, `service_account` or `organization`."""
+        return "person" if self.person_id else "service_account" if self.service_account_id else "organization"
 
     def usable(self, now: datetime) -> bool:
         return self.revoked_at is None and (self.expires_at is None or now < self.expires_at)
@@ -103,10 +114,26 @@ class ApiKey:
             "role": self.role,
             "scopes": list(self.scopes),
             "project": self.project,
+            "models": list(self.models) if self.models is not None else None,
+            "owner": self.owner,
+            "owner_id": self.person_id or self.service_account_id or self.organization_id,
+            "owner_name": self.owner_name,
+            "created_by": self.created_by,
             "created_at": format_time(self.created_at),
             "expires_at": format_time(self.expires_at) if self.expires_at else None,
             "revoked_at": format_time(self.revoked_at) if self.revoked_at else None,
+            "last_used_at": format_time(self.last_used_at) if self.last_used_at else None,
         }
+
+
+@dataclass(frozen=True, slots=True)
+class KeyOwner:
+    """Whom a new key belongs to, the organization where neither is named, and who makes it (an id)."""
+
+    person_id: str = ""
+    service_account: str = ""
+    """Its id or name."""
+    created_by: str = ""
 
 
 @dataclass(frozen=True, slots=True)

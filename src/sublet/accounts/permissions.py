@@ -168,6 +168,14 @@ def reach(role: str, scopes: Iterable[str], permission: str) -> str:
     return given if given == narrowed else OWN if given and narrowed else ""
 
 
+def covers(role: str, other: str) -> bool:
+    """Whether `role` gives everything that `other` gives."""
+    if role not in ROLES or other not in ROLES:
+        return False
+    wide, narrow = ROLES[role], ROLES[other]
+    return narrow.all <= wide.all and narrow.own <= wide.own | wide.all
+
+
 def roles_with(permission: str) -> list[str]:
     """The roles that give a permission, for a sentence."""
     return [name for name, grant in ROLES.items() if grant.reach(permission)]

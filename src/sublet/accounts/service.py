@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import datetime
 
+import structlog
 from sqlalchemy import Connection
 
 from sublet.accounts import store as sql
@@ -15,6 +16,7 @@ from sublet.accounts.model import (
     Actor,
     ApiKey,
     IssuedKey,
+    KeyOwner,
     Organization,
     checked_expiry,
     checked_name,
@@ -27,7 +29,10 @@ from sublet.accounts.model import (
     signing_secret_of,
 )
 from sublet.accounts.permissions import reach
+from sublet.accounts.service_accounts.model import ServiceAccount
+from sublet.accounts.service_accounts.store import account_by
 from sublet.store import Store
+from sublet.store.audit import unrecorded
 from sublet.store.paging import Page, PageRequest
 from sublet.store.sealing import Sealing
 from sublet.values.errors import (
@@ -35,6 +40,7 @@ from sublet.values.errors import (
     InvalidInputError,
     LimitExceededError,
     NotFoundError,
+    SubletError,
     UnauthenticatedError,
 )
 from sublet.values.ids import new_id
@@ -43,6 +49,9 @@ from sublet.values.text import normal_form
 LIST_MAX = 10_000
 OPERATOR_NAME = "operator"
 _SECRET_LENGTH_MAX = 256
+ORGANIZATIONS_OWN = KeyOwner()
+
+log = structlog.get_logger(__name__)
 
 
 class Accounts:
@@ -122,12 +131,25 @@ class Accounts:
         project: str = "",
         role: str = "",
         *,
-        also: Callable[[Connection, ApiKey], None] | None = None,
+        belongs: KeyOwner = ORGANIZATIONS_OWN,
+        also: Callable[[Connection, ApiKey], ApiKey] | None = None,
     ) -> tuple[ApiKey, str]:
         """Create a key, and return its secret, which is shown only once: only its hash is stored. Usage with it counts for
-        `project`. `also` runs in the same transaction. Raises InvalidInputError, NotFoundError, LimitExceededError."""
+        `project`. A service account gives its keys its role and project. `also` runs in the same transaction
+        and returns the key as it is shown. Raises
+        InvalidInputError, NotFoundError, LimitExceededError."""
         owner = self.organization(organization)
+        account = self.service_account(owner, belongs.service_account) if belongs.service_account else None
+        if account is not None:
+            role, project = _of_account(account, role, project)
         key, secret = _new_key(owner, name, scopes, expires_at, self._store.clock.now(), (project, role))
+        key = replace(
+            key,
+            person_id=belongs.person_id,
+            created_by=belongs.created_by[:40],
+            service_account_id=account.id if account else "",
+            owner_name=account.name if account else "",
+        )
         sealed = self._sealed(key, secret)
 
         def write(connection: Connection) -> IssuedKey:
@@ -136,21 +158,26 @@ class Accounts:
                 raise LimitExceededError(
                     f"{owner.name} already has {KEYS_PER_ORGANIZATION_MAX} keys, the maximum; revoke one or reuse one"
                 )
-            sql.insert_key(connection, key, secret_sha256(secret), sealed)
-            if also is not None:
-                also(connection, key)
-            return IssuedKey(key, secret)
+            made = key
+            if account is not None and account_by(connection, account.id) is None:
+                raise NotFoundError(f"there is no service account {account.name!r} any more")
+            if belongs.person_id:
+                found = sql.member_name(connection, owner.id, belongs.person_id)
+                if found is None:
+                    raise NotFoundError(f"there is no person {belongs.person_id!r} in {owner.name}")
+                made = replace(key, owner_name=found)
+            sql.insert_key(connection, made, secret_sha256(secret), sealed)
+            return IssuedKey(made if also is None else also(connection, made), secret)
 
-        self._store.write(write)
-        return key, secret
+        return self._store.write(write).key, secret
 
-    def holds(self, person_id: str, created_by: str) -> Callable[[Connection, ApiKey], None]:
-        """For `also` of `create_key`: the key belongs to that person, or to the organization where the id is empty."""
-
-        def hold(connection: Connection, key: ApiKey) -> None:
-            sql.set_holder(connection, key.id, person_id, created_by)
-
-        return hold
+    def service_account(self, organization: Organization, id_or_name: str) -> ServiceAccount:
+        """Raises NotFoundError."""
+        with self._store.read() as connection:
+            found = account_by(connection, normal_form(id_or_name), organization.id)
+        if found is None:
+            raise NotFoundError(f"{organization.name} has no service account {id_or_name[:120]!r}")
+        return found
 
     def _sealed(self, key: ApiKey, secret: str) -> str | None:
         if self._sealing is None or not reach(key.role, key.scopes, "inference:use"):
@@ -196,7 +223,19 @@ class Accounts:
         if found is None or not found[0].usable(self._store.clock.now()) or found[1].status != "active":
             raise UnauthenticatedError()
         key, owner = found
+        self._note_use(key)
         return Actor(key.id, owner.id, owner.kind, frozenset(key.scopes), key.project, key.role)
+
+    def _note_use(self, key: ApiKey) -> None:
+        """A key was used: at most one write in a minute. A database that can't be written does not refuse who may only read."""
+        now = self._store.clock.now()
+        if key.last_used_at is not None and now - key.last_used_at < sql.USE_INTERVAL:
+            return
+        try:
+            with unrecorded():
+                self._store.write(lambda connection: sql.note_uses(connection, [key.id], now))
+        except SubletError as error:
+            log.warning("the last use of a key could not be stored", key=key.id, error=error.message)
 
     def ensure_operator(self) -> str | None:
         """On an empty system, create the operator and return its first secret. Afterward, returns None.
@@ -231,6 +270,22 @@ def reseal_keys(store: Store, sealing: Sealing) -> int:
         return len(old)
 
     return store.write(write)
+
+
+def _of_account(account: ServiceAccount, role: str, project: str) -> tuple[str, str]:
+    """The role and the project of a key of a service account. Raises InvalidInputError where others are asked for."""
+    if role and role != account.role:
+        raise InvalidInputError(
+            f"the service account {account.name} has the role {account.role}, and so do its keys; leave the role out",
+            field="role",
+        )
+    project = checked_project(project)
+    if account.project and project and project != account.project:
+        raise InvalidInputError(
+            f"the service account {account.name} acts for project {account.project!r}, and so do its keys; leave the project out",
+            field="project",
+        )
+    return account.role, account.project or project
 
 
 def _new_key(

@@ -3,18 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import datetime
+from dataclasses import replace
+from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, insert, select, update
+from sqlalchemy import Connection, Row, Select, func, insert, select, update
+from sqlalchemy.dialects import postgresql, sqlite
 
 from sublet.accounts.model import ApiKey, LiveKey, Organization
 from sublet.store.changes import kept
 from sublet.store.paging import Listing, Page, PageRequest
-from sublet.store.tables.accounts import api_keys, organizations, playground_keys
+from sublet.store.tables.accounts import (
+    api_keys,
+    key_uses,
+    memberships,
+    organizations,
+    persons,
+    playground_keys,
+    rate_limits,
+    service_accounts,
+)
 
 ORGANIZATIONS = Listing("organizations", (organizations.c.created_at, organizations.c.id))
 KEYS = Listing("keys", (api_keys.c.created_at, api_keys.c.id))
+USE_INTERVAL = timedelta(minutes=1)
+"""At most one write per key and interval says when it was last used."""
 _LISTED = api_keys.c.id.not_in(select(playground_keys.c.key_id))
 """The console's own keys are nobody's to list, copy or revoke."""
 
@@ -77,17 +90,21 @@ def insert_key(connection: Connection, key: ApiKey, sha256: str, signing_secret:
             expires_at=key.expires_at,
             revoked_at=key.revoked_at,
             project=key.project,
+            person_id=key.person_id,
+            service_account_id=key.service_account_id,
+            created_by=key.created_by[:40],
             signing_secret=signing_secret,
         )
     )
 
 
 def key_by_sha256(connection: Connection, sha256: str) -> tuple[ApiKey, Organization] | None:
-    row = connection.execute(select(api_keys).where(api_keys.c.sha256 == sha256)).first()
+    used = select(key_uses.c.used_at).where(key_uses.c.key_id == api_keys.c.id).scalar_subquery()
+    row = connection.execute(select(api_keys, used.label("used_at")).where(api_keys.c.sha256 == sha256)).first()
     if row is None:
         return None
     owner = organization_by(connection, id=row.organization_id)
-    return (_key(row), owner) if owner else None
+    return (replace(_key(row), last_used_at=row.used_at), owner) if owner else None
 
 
 def key_by_id(connection: Connection, key_id: str) -> ApiKey | None:
@@ -96,18 +113,36 @@ def key_by_id(connection: Connection, key_id: str) -> ApiKey | None:
 
 
 def keys_of(connection: Connection, organization_id: str) -> list[ApiKey]:
-    rows = connection.execute(
-        select(api_keys)
-        .where(api_keys.c.organization_id == organization_id, _LISTED)
-        .order_by(api_keys.c.created_at, api_keys.c.id)
-    )
-    return [_key(row) for row in rows]
+    rows = connection.execute(_keys_of(organization_id).order_by(api_keys.c.created_at, api_keys.c.id))
+    return [_listed(row) for row in rows]
 
 
 def key_page(connection: Connection, organization_id: str, wanted: PageRequest) -> Page[ApiKey]:
     """The keys of an organization, the oldest first."""
-    query = select(api_keys).where(api_keys.c.organization_id == organization_id, _LISTED)
-    return KEYS.read(connection, query, wanted).map(_key)
+    return KEYS.read(connection, _keys_of(organization_id), wanted).map(_listed)
+
+
+def _keys_of(organization_id: str) -> Select[Any]:
+    """The keys with the names of their owners, their last use, and the models that they may call."""
+    # A key has one limit over all models.
+    allowed = (
+        select(rate_limits.c.models)
+        .where(rate_limits.c.scope == "key", rate_limits.c.scope_id == api_keys.c.id, rate_limits.c.model == "")
+        .limit(1)
+        .scalar_subquery()
+    )
+    return (
+        select(
+            api_keys,
+            key_uses.c.used_at,
+            func.coalesce(persons.c.name, service_accounts.c.name, "").label("owner_name"),
+            allowed.label("models"),
+        )
+        .outerjoin(key_uses, key_uses.c.key_id == api_keys.c.id)
+        .outerjoin(persons, persons.c.id == api_keys.c.person_id)
+        .outerjoin(service_accounts, service_accounts.c.id == api_keys.c.service_account_id)
+        .where(api_keys.c.organization_id == organization_id, _LISTED)
+    )
 
 
 def key_names(connection: Connection, organization_id: str, ids: Iterable[str]) -> dict[str, str]:
@@ -167,10 +202,30 @@ def revoke(connection: Connection, key_id: str, at: datetime, organization_id: s
     return done.rowcount == 1
 
 
-def set_holder(connection: Connection, key_id: str, person_id: str, created_by: str) -> None:
-    """Whom a key belongs to, empty for the organization, and who made it."""
-    mine = api_keys.c.id == key_id
-    connection.execute(update(api_keys).where(mine).values(person_id=person_id, created_by=created_by[:40]))
+def member_name(connection: Connection, organization_id: str, person_id: str) -> str | None:
+    """The name of a member of an organization; None for somebody else."""
+    mine = (memberships.c.organization_id == organization_id) & (memberships.c.person_id == person_id)
+    found = select(persons.c.name).join(memberships, memberships.c.person_id == persons.c.id).where(mine)
+    return connection.execute(found).scalar_one_or_none()
+
+
+def note_uses(connection: Connection, key_ids: Iterable[str], at: datetime) -> None:
+    """The keys were used just now. Does nothing for one whose last use was noted less than a minute before."""
+    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
+    for key_id in sorted(key_ids):
+        values = {"key_id": key_id, "used_at": at}
+        statement = dialect.insert(key_uses).values(**values)
+        connection.execute(
+            statement.on_conflict_do_update(
+                index_elements=["key_id"], set_={"used_at": at}, where=key_uses.c.used_at <= at - USE_INTERVAL
+            )
+        )
+
+
+def personal_keys(connection: Connection, person_id: str, organization_id: str) -> list[ApiKey]:
+    """The live keys that belong to a person in an organization."""
+    mine = (api_keys.c.person_id == person_id) & (api_keys.c.organization_id == organization_id)
+    return [_key(row) for row in connection.execute(select(api_keys).where(mine, api_keys.c.revoked_at.is_(None)))]
 
 
 def revoke_held(connection: Connection, person_id: str, organization_id: str, at: datetime) -> int:
@@ -198,4 +253,10 @@ def _key(row: Row[Any]) -> ApiKey:
         row.role,
         row.person_id,
         row.created_by,
+        row.service_account_id,
     )
+
+
+def _listed(row: Row[Any]) -> ApiKey:
+    models = tuple(row.models) if row.models is not None else None
+    return replace(_key(row), owner_name=row.owner_name, models=models, last_used_at=row.used_at)

@@ -83,7 +83,8 @@ class RateLimitList:
 
 @body
 class NewKey:
-    """A key to create for an organization. `limits` restricts its use of the model API."""
+    """A key to create for an organization. `limits` restricts its use of the model API. With `service_account` (an id or a
+    name), the key belongs to that service account, has its role and project, and ends with it."""
 
     name: Annotated[str, MinLen(1), MaxLen(120), LINE] = "default"
     role: Annotated[str, MaxLen(32), LINE] = ""
@@ -91,6 +92,40 @@ class NewKey:
     expires_at: Moment | None = None
     project: Annotated[str, MaxLen(80), LINE] = ""
     limits: LimitValues | None = None
+    service_account: Annotated[str, MaxLen(120), LINE] = ""
+
+
+@body
+class NewServiceAccount:
+    """A service account to create: a program that calls Sublet. Its keys have its `role`, and its `project` if it has one."""
+
+    name: Annotated[str, MinLen(1), MaxLen(120), LINE]
+    role: Annotated[str, MinLen(1), MaxLen(32), LINE]
+    project: Annotated[str, MaxLen(80), LINE] = ""
+
+
+@answer
+class ServiceAccount:
+    """A program that calls Sublet. `live_keys` are those that are neither revoked nor expired; `last_used_at` is the latest use
+    of any of its keys, to the minute."""
+
+    id: str
+    organization_id: str
+    name: str
+    role: str
+    project: str
+    created_by: str
+    created_at: Moment
+    live_keys: int
+    last_used_at: Moment | None
+
+
+@answer
+class ServiceAccountList:
+    """A page of an organization's service accounts, oldest first."""
+
+    service_accounts: list[ServiceAccount]
+    next: str | None
 
 
 @answer
@@ -127,7 +162,9 @@ class OrganizationList:
 
 @answer
 class Key:
-    """A key without its secret. `hint` is the end of the secret."""
+    """A key without its secret. `hint` is the end of the secret. It belongs to a person and ends with the membership, to a
+    service account and ends with that, or to the organization. `models`, if not null, are the only models that it may call.
+    `last_used_at` is exact to a minute; null means never."""
 
     id: str
     organization_id: str
@@ -136,9 +173,15 @@ class Key:
     role: str
     scopes: list[str]
     project: str
+    models: list[str] | None
+    owner: Literal["person", "service_account", "organization"]
+    owner_id: str
+    owner_name: str
+    created_by: str
     created_at: Moment
     expires_at: Moment | None
     revoked_at: Moment | None
+    last_used_at: Moment | None
 
 
 @answer
@@ -161,9 +204,15 @@ class IssuedKey:
     role: str
     scopes: list[str]
     project: str
+    models: list[str] | None
+    owner: Literal["person", "service_account", "organization"]
+    owner_id: str
+    owner_name: str
+    created_by: str
     created_at: Moment
     expires_at: Moment | None
     revoked_at: Moment | None
+    last_used_at: Moment | None
     secret: str
     signing_secret: str
 

@@ -36,6 +36,22 @@ ACCOUNTS: tuple[Operation, ...] = (
         body="accounts:NewKey",
         answer="accounts:IssuedKey",
     ),
+    Operation(
+        "accounts.list_service_accounts",
+        "GET",
+        "/v1/organizations/{organization}/service-accounts",
+        query=PAGE,
+        answer="accounts:ServiceAccountList",
+        items="service_accounts",
+    ),
+    Operation(
+        "accounts.create_service_account",
+        "POST",
+        "/v1/organizations/{organization}/service-accounts",
+        body="accounts:NewServiceAccount",
+        answer="accounts:ServiceAccount",
+    ),
+    Operation("accounts.remove_service_account", "DELETE", "/v1/service-accounts/{service_account_id}", answer="none"),
     Operation("accounts.revoke_key", "DELETE", "/v1/keys/{key_id}", answer="none"),
     Operation(
         "accounts.list_limits",

@@ -67,6 +67,32 @@ class AsyncAccounts:
         """`POST /v1/organizations/{organization}/keys`"""
         return await self._call("accounts.create_key", organization, body=body, idempotency_key=idempotency_key)
 
+    async def list_service_accounts(
+        self, organization: str, *, limit: int | None = None, after: str | None = None
+    ) -> accounts.ServiceAccountList:
+        """`GET /v1/organizations/{organization}/service-accounts`"""
+        return await self._call("accounts.list_service_accounts", organization, query={"limit": limit, "after": after})
+
+    def iter_service_accounts(self, organization: str) -> AsyncIterator[accounts.ServiceAccount]:
+        """Every row of `GET /v1/organizations/{organization}/service-accounts`, page by page."""
+        return each_async(self._call, "accounts.list_service_accounts", organization, query={})
+
+    async def create_service_account(
+        self,
+        organization: str,
+        body: accounts.NewServiceAccount | Mapping[str, Any],
+        *,
+        idempotency_key: str | None = None,
+    ) -> accounts.ServiceAccount:
+        """`POST /v1/organizations/{organization}/service-accounts`"""
+        return await self._call(
+            "accounts.create_service_account", organization, body=body, idempotency_key=idempotency_key
+        )
+
+    async def remove_service_account(self, service_account_id: str) -> None:
+        """`DELETE /v1/service-accounts/{service_account_id}`"""
+        await self._call("accounts.remove_service_account", service_account_id)
+
     async def revoke_key(self, key_id: str) -> None:
         """`DELETE /v1/keys/{key_id}`"""
         await self._call("accounts.revoke_key", key_id)

@@ -32,6 +32,11 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "org": ("sublet.commands.accounts", "org", "Organizations: the operator, internal teams, customers."),
     "person": ("sublet.commands.people", "app", "People: who may sign in to the console, and invitations."),
     "key": ("sublet.commands.accounts", "key", "API keys: create, list, revoke."),
+    "service-account": (
+        "sublet.commands.accounts",
+        "service_account",
+        "Service accounts: programs whose keys no person's leaving ends.",
+    ),
     "limit": ("sublet.commands.limits", "app", "Limits of the model API: requests, tokens, concurrency, models."),
     "audit": ("sublet.commands.audit", "app", "The audit log: who did what, when; export and proof."),
     "pool": ("sublet.commands.fleet", "app", "Pools: what is owned, where, at how many watts."),

@@ -14,6 +14,9 @@ from sublet.values.clock import format_time, parse_time
 from sublet.values.errors import InvalidInputError
 
 org = typer.Typer(no_args_is_help=True, help="Organizations: the operator, internal teams, customers.")
+service_account = typer.Typer(
+    no_args_is_help=True, help="Service accounts: programs whose keys no person's leaving ends."
+)
 key = typer.Typer(no_args_is_help=True, help="API keys: create, list, revoke. A secret is shown once.")
 
 
@@ -64,6 +67,9 @@ def create_key(
     role: Annotated[
         str, typer.Option(help="Its role; by default, the first role of the organization's kind, narrowed.")
     ] = "",
+    service_account: Annotated[
+        str, typer.Option(help="Id or name of the service account that it belongs to, which gives it its role.")
+    ] = "",
     rpm: Requests = None,
     input_tpm: InputTokens = None,
     output_tpm: OutputTokens = None,
@@ -82,6 +88,7 @@ def create_key(
         "expires_at": format_time(expires_at) if expires_at else None,
         "project": project,
         "role": role,
+        "service_account": service_account,
     }
     limits = {
         name: value
@@ -94,11 +101,11 @@ def create_key(
     if as_json:
         print_json(made)
     else:
+        owner = f" for {made['owner_name']}" if made["owner_name"] else ""
         narrowed = f", narrowed to {', '.join(made['scopes'])}" if made["scopes"] else ""
-        say(
-            f"{made['id']}  role {made['role']}{narrowed}\n{made['secret']}\nIt is shown only once, because only its hash is stored.\n"
-            f"For requests signed with SigV4: access key id {made['id']}, secret access key {made['signing_secret']}"
-        )
+        say(f"{made['id']}{owner}  role {made['role']}{narrowed}\n{made['secret']}")
+        say("It is shown only once, because only its hash is stored.")
+        say(f"For requests signed with SigV4: access key id {made['id']}, secret access key {made['signing_secret']}")
 
 
 @key.command("ls")
@@ -112,13 +119,74 @@ def list_keys(organization: Annotated[str, typer.Argument(help="Id or name.")], 
             "id": "key",
             "name": "name",
             "hint": "ends in",
+            "owner": "belongs to",
             "role": "role",
             "scopes": "scopes",
+            "models": "models",
             "project": "project",
+            "last_used_at": time("last used"),
             "expires_at": time("expires"),
             "revoked_at": time("revoked"),
         }
-        print_rows(found["keys"], columns, "no keys yet; create one with `sublet key create ORGANIZATION`")
+        rows = [{**item, "owner": _owner_of(item)} for item in found["keys"]]
+        print_rows(rows, columns, "no keys yet; create one with `sublet key create ORGANIZATION`")
+
+
+def _owner_of(key: dict[str, Any]) -> str:
+    """Whom a key belongs to, by name where there is one."""
+    if key["owner"] == "organization":
+        return "organization"
+    return f"{key['owner'].replace('_', ' ')} {key['owner_name'] or key['owner_id']}"
+
+
+@service_account.command("create")
+def create_service_account(
+    organization: Annotated[str, typer.Argument(help="Id or name.")],
+    name: Annotated[str, typer.Argument(help="A name that no other service account of the organization has.")],
+    role: Annotated[str, typer.Option(help="The role of its keys.")],
+    project: Annotated[str, typer.Option(help="The usage of its keys counts toward this project.")] = "",
+    as_json: JsonFlag = False,
+) -> None:
+    """Create a service account. Then create keys for it with `sublet key create ORGANIZATION --service-account NAME`."""
+    wanted = {"name": name, "role": role, "project": project}
+    made = connect().document("accounts.create_service_account", organization, body=wanted)
+    if as_json:
+        print_json(made)
+    else:
+        say(f"{made['id']}  {made['name']} (role {made['role']})")
+
+
+@service_account.command("ls")
+def list_service_accounts(
+    organization: Annotated[str, typer.Argument(help="Id or name.")], as_json: JsonFlag = False
+) -> None:
+    """List an organization's service accounts."""
+    found = connect().collected("accounts.list_service_accounts", organization)
+    if as_json:
+        print_json(found)
+    else:
+        columns: Columns = {
+            "id": "service account",
+            "name": "name",
+            "role": "role",
+            "project": "project",
+            "live_keys": "keys",
+            "last_used_at": time("last used"),
+        }
+        print_rows(
+            found["service_accounts"],
+            columns,
+            "no service accounts yet; create one with `sublet service-account create ORGANIZATION NAME --role ROLE`",
+        )
+
+
+@service_account.command("rm")
+def remove_service_account(
+    service_account_id: Annotated[str, typer.Argument(help="Id, as shown by `sublet service-account ls`.")],
+) -> None:
+    """Remove a service account and revoke its keys, immediately and permanently."""
+    connect().document("accounts.remove_service_account", service_account_id)
+    say(f"{service_account_id} is removed, and its keys are revoked")
 
 
 @key.command("revoke")

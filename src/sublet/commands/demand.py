@@ -373,6 +373,7 @@ def add_claim(
     patience: Annotated[
         float, typer.Option(help="Minutes that the team can wait for the accelerators, at most one day.")
     ] = 0.0,
+    replaces: Annotated[str | None, typer.Option(help="Id of a claim of the same pool that this one changes.")] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Claim accelerators for an internal team; they are not sold during that time."""
@@ -394,6 +395,8 @@ def add_claim(
         if not 0 <= patience <= PATIENCE_MINUTES_MAX:
             raise InvalidInputError(f"--patience is {patience:g}; write 0 to {PATIENCE_MINUTES_MAX} minutes")
         wanted["patience_s"] = round(60 * patience)
+    if replaces is not None:
+        wanted["replaces"] = replaces
     claim = client.document("demand.add_claim", body=wanted)
     if as_json:
         print_json(claim)

@@ -128,7 +128,7 @@ def tone(state: str) -> str:
 
 
 _TONES = {
-    **dict.fromkeys(("active", "ready", "ok", "available"), "good"),
-    **dict.fromkeys(("preparing", "notice", "ending", "starting", "draining", "degraded"), "busy"),
-    **dict.fromkeys(("failed", "down", "quarantined", "lost", "unavailable"), "bad"),
+    **dict.fromkeys(("active", "ready", "ok", "available", "delivered", "enabled"), "good"),
+    **dict.fromkeys(("preparing", "notice", "ending", "starting", "draining", "degraded", "waiting"), "busy"),
+    **dict.fromkeys(("failed", "down", "quarantined", "lost", "unavailable", "failing", "given_up"), "bad"),
 }

@@ -1,34 +1,19 @@
-"""Who comes in: an organization's keys and people, and, for the operator, the organizations themselves."""
+"""Who comes in: an organization's people, and, for the operator, the organizations themselves. `keys.py` has their keys."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from datetime import timedelta
-
-from sublet.accounts.model import (
-    SCOPES_BY_KIND,
-    ApiKey,
-    IssuedKey,
-    Organization,
-    checked_project,
-    checked_role,
-    refuse_foreign_key,
-)
+from sublet.accounts.model import SCOPES_BY_KIND, Organization
 from sublet.accounts.people.model import IssuedInvitation
 from sublet.accounts.people.service import People
-from sublet.accounts.permissions import ROLES, ROLES_BY_KIND, SCOPES
+from sublet.accounts.permissions import ROLES, ROLES_BY_KIND
 from sublet.accounts.service import Accounts
+from sublet.console.keys import KEYS, ORGANIZATIONS, KeyScreens, Whose
 from sublet.console.page import Act, Drawn, Go, Screen, Visit
-from sublet.store.paging import Page, PageRequest
+from sublet.store.paging import PageRequest
 from sublet.values.errors import InvalidInputError
 
 SHOWN_MAX = 100
-NAMED_MAX = 200
-"""Members whose names are shown beside their keys; of others, the id is."""
-DAYS = (7, 30, 90, 365)
-KEYS, PEOPLE, ORGANIZATIONS = "/keys", "/people", "/organizations"
-
-Whose = Callable[[Visit], Organization]
+PEOPLE = "/people"
 
 
 class Running:
@@ -37,12 +22,13 @@ class Running:
     def __init__(self, accounts: Accounts, people: People) -> None:
         self._accounts = accounts
         self._people = people
+        self._keys = KeyScreens(accounts, people)
 
     def screens(self) -> tuple[Screen, ...]:
         """`/keys` and `/people`, `/organizations`, and both under `/organizations/{organization_id}`."""
         own, named = self._own, self._named
         return (
-            self._keys(KEYS, "Keys", own, everywhere=False),
+            self._keys.screen(KEYS, "Keys", own, everywhere=False),
             self._members(PEOPLE, "People", own, everywhere=False),
             Screen(
                 ORGANIZATIONS,
@@ -63,7 +49,7 @@ class Running:
                 },
                 everywhere=True,
             ),
-            self._keys(f"{ORGANIZATIONS}/{{organization_id}}/keys", "", named, everywhere=True),
+            self._keys.screen(f"{ORGANIZATIONS}/{{organization_id}}/keys", "", named, everywhere=True),
             self._members(f"{ORGANIZATIONS}/{{organization_id}}/people", "", named, everywhere=True),
         )
 
@@ -72,68 +58,6 @@ class Running:
 
     def _named(self, visit: Visit) -> Organization:
         return self._accounts.organization(visit.path["organization_id"])
-
-    # -- keys
-
-    def _keys(self, path: str, label: str, whose: Whose, *, everywhere: bool) -> Screen:
-        def show(visit: Visit) -> Drawn:
-            owner = whose(visit)
-            page = self._accounts.key_page(owner.id, PageRequest(SHOWN_MAX, visit.query.get("after")))
-            return self._drawn_keys(visit, owner, page, None)
-
-        def create(visit: Visit) -> Drawn:
-            owner, form = whose(visit), visit.form
-            role = checked_role(owner.kind, form.text("role"))
-            scopes = [form.text("scope")] if form.text("scope") else None
-            refuse_foreign_key(visit.actor, checked_project(form.text("project")))
-            days = form.number("days", "days") if form.text("days") else 0
-            expires_at = visit.at + timedelta(days=days) if days else None
-            mine = form.text("belongs_to") == "person" and owner.id == visit.session.organization.id
-            key, secret = self._accounts.create_key(
-                owner.id,
-                form.text("name"),
-                scopes,
-                expires_at,
-                form.text("project"),
-                role,
-                also=self._accounts.holds(visit.actor.person_id if mine else "", visit.actor.id),
-            )
-            page = self._accounts.key_page(owner.id, PageRequest(SHOWN_MAX))
-            return self._drawn_keys(visit, owner, page, IssuedKey(key, secret))
-
-        def revoke(visit: Visit) -> Go:
-            owner = whose(visit)
-            self._accounts.revoke_key(
-                visit.form.text("key"), owner.id, lambda key: refuse_foreign_key(visit.actor, key.project)
-            )
-            return Go(path.format(organization_id=owner.id))
-
-        acts = {
-            "create": Act("keys:write", create, dangerous=True, once=IssuedKey),
-            "revoke": Act("keys:write", revoke),
-        }
-        return Screen(path, label, "keys:read", show, acts, everywhere=everywhere)
-
-    def _drawn_keys(self, visit: Visit, owner: Organization, page: Page[ApiKey], issued: IssuedKey | None) -> Drawn:
-        own = owner.id == visit.session.organization.id
-        members = self._people.member_page(owner.id, PageRequest(NAMED_MAX)).items
-        return Drawn(
-            "keys.html",
-            {
-                "owner": owner,
-                "keys": page.items,
-                "next": page.next,
-                "path": KEYS if own else f"{ORGANIZATIONS}/{owner.id}/keys",
-                "roles": [(name, ROLES[name].meaning) for name in ROLES_BY_KIND[owner.kind]],
-                "scopes": [(name, SCOPES[name].meaning) for name in SCOPES_BY_KIND[owner.kind]],
-                "days": DAYS,
-                "issued": issued,
-                "names": {member.person.id: member.person.name for member in members},
-                "may_own": own and visit.session.person is not None,
-                "may_write": bool(visit.actor.may("keys:write")),
-                "at": visit.at,
-            },
-        )
 
     # -- people
 

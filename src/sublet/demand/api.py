@@ -19,6 +19,7 @@ from sublet.demand.wire import NewClaim, NewJob, NewSamples
 from sublet.store.once import Effect
 from sublet.store.paging import CURSOR_MAX, PageRequest, page_request
 from sublet.values.clock import format_time, from_micros
+from sublet.values.errors import InvalidInputError
 from sublet.values.moments import Moment
 from sublet.values.windows import Window
 from sublet.values.wire import as_answer
@@ -169,10 +170,16 @@ def _add_claims(routes: APIRouter, demand: Demand, require: Require, id_of: Call
 
     @routes.post("/v1/claims", status_code=201)
     def add_claim(body: NewClaim, actor: Actor = Depends(require("claims:write", effect=Effect(Claim)))) -> wire.Claim:
-        """Claim capacity for the owner. A claim takes precedence over anything that is sold later."""
+        """Claim capacity for the owner, or change a claim by replacing it. A claim takes precedence over anything that is sold
+        later."""
         window = Window.told(body.start or demand.clock.now(), body.end, body.duration_s)
         pool_id, count = id_of(body.pool), body.accelerators
         team = actor.organization_id
+        if body.replaces is not None:
+            if demand.claim(body.replaces).pool_id != pool_id:
+                raise InvalidInputError("a claim can only replace one of the same pool", field="replaces")
+            made = demand.change_claim(body.replaces, count, window, body.reason, body.patience_s)
+            return as_answer(wire.Claim, made.as_dict())
         return as_answer(
             wire.Claim,
             demand.add_claim(pool_id, count, window, body.reason, patience_s=body.patience_s, team=team).as_dict(),

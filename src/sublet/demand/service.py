@@ -248,6 +248,36 @@ class Demand:
 
         Raises InvalidInputError.
         """
+        claim = self._new_claim((pool_id, team), count, window, reason, patience_s)
+
+        def write(writing: Connection) -> Claim:
+            self._insert_claim(writing, claim)
+            return claim
+
+        return write(connection) if connection is not None else self._store.write(write)
+
+    def change_claim(self, claim_id: str, count: int, window: Window, reason: str, patience_s: int = 0) -> Claim:
+        """Replace a claim with another of its pool and team, in one step: at no time do both count, or neither. Raises
+        NotFoundError, ConflictError where it was withdrawn or changed before, InvalidInputError."""
+        before = self.claim(claim_id)
+        claim = self._new_claim((before.pool_id, before.team), count, window, reason, patience_s)
+
+        def write(writing: Connection) -> Claim:
+            if not sql.mark_withdrawn(writing, claim_id, claim.created_at):
+                raise ConflictError("this claim was withdrawn or changed in the meantime; reload the list of claims")
+            self._insert_claim(writing, claim)
+            return claim
+
+        return self._store.write(write)
+
+    def _insert_claim(self, writing: Connection, claim: Claim) -> None:
+        if len(sql.claims_between(writing, claim.pool_id, self._ahead(), True, CLAIMS_MAX)) >= CLAIMS_MAX:
+            raise ConflictError(f"this pool has {CLAIMS_MAX} current claims, the maximum; withdraw some first")
+        sql.insert_claim(writing, claim)
+
+    def _new_claim(self, whose: tuple[str, str], count: int, window: Window, reason: str, patience_s: int) -> Claim:
+        """A claim on a pool by a team. Raises InvalidInputError."""
+        pool_id, team = whose
         if not 0 <= patience_s <= PATIENCE_MAX.total_seconds():
             raise InvalidInputError(
                 f"patience_s is {patience_s}; write 0 to {PATIENCE_MAX.total_seconds():.0f} seconds: if the need can wait longer, "
@@ -263,15 +293,7 @@ class Demand:
             )
         if window.end > now + CLAIM_AHEAD:
             raise InvalidInputError(f"the claim ends at {format_time(window.end)}; claim at most ten years ahead")
-        claim = Claim(new_id("clm"), pool_id, count, window, reason, now, patience_s=patience_s, team=team)
-
-        def write(writing: Connection) -> Claim:
-            if len(sql.claims_between(writing, pool_id, self._ahead(), True, CLAIMS_MAX)) >= CLAIMS_MAX:
-                raise ConflictError(f"this pool has {CLAIMS_MAX} current claims, the maximum; withdraw some first")
-            sql.insert_claim(writing, claim)
-            return claim
-
-        return write(connection) if connection is not None else self._store.write(write)
+        return Claim(new_id("clm"), pool_id, count, window, reason, now, patience_s=patience_s, team=team)
 
     def claims(
         self, pool_id: str | None = None, window: Window | None = None, connection: Connection | None = None

@@ -238,11 +238,11 @@ def one_claim(connection: Connection, claim_id: str) -> Claim | None:
     return None if row is None else _claim(row)
 
 
-def mark_withdrawn(connection: Connection, claim_id: str, now: datetime) -> None:
+def mark_withdrawn(connection: Connection, claim_id: str, now: datetime) -> bool:
+    """False where it was already."""
     table = demand_claims
-    connection.execute(
-        update(table).where(table.c.id == claim_id, table.c.withdrawn_at.is_(None)).values(withdrawn_at=now)
-    )
+    standing = update(table).where(table.c.id == claim_id, table.c.withdrawn_at.is_(None))
+    return connection.execute(standing.values(withdrawn_at=now)).rowcount == 1
 
 
 def pools_with_samples(connection: Connection) -> Sequence[str]:

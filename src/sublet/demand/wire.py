@@ -61,7 +61,8 @@ class NewSamples:
 
 @body
 class NewClaim:
-    """Capacity that an internal team will need, from `start` (now by default) until `end` or for `duration_s`."""
+    """Capacity that an internal team will need, from `start` (now by default) until `end` or for `duration_s`. It may wait
+    `patience_s` seconds for it. With `replaces`, the claim takes the place of that claim of the same pool, in one step."""
 
     pool: Annotated[str, MinLen(1), MaxLen(60), LINE]
     accelerators: Annotated[Whole, Interval(ge=1, le=ACCELERATORS_MAX)]
@@ -70,6 +71,7 @@ class NewClaim:
     duration_s: Annotated[Whole, Interval(ge=1, le=CLAIM_S_MAX)] | None = None
     reason: Annotated[str, MaxLen(REASON_CHARACTERS_MAX), LINES] = ""
     patience_s: Annotated[Whole, Interval(ge=0, le=PATIENCE_S_MAX)] = 0
+    replaces: Annotated[str, MaxLen(40), LINE] | None = None
 
 
 @answer

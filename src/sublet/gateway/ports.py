@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -36,6 +36,14 @@ class ReportTroubles(Protocol):
         ...
 
 
+class NoteUses(Protocol):
+    """Writes down when keys were last used."""
+
+    def __call__(self, connection: Connection, key_ids: Iterable[str], at: datetime) -> None:
+        """The keys were used until `at`."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class GatewayPorts:
     """`emit` takes usage events to the ledger, at least once each, on a thread. `holds` places holds for keys that a hard
@@ -45,6 +53,7 @@ class GatewayPorts:
     emit: Emit
     load_snapshot: LoadSnapshot
     report_troubles: ReportTroubles
+    note_uses: NoteUses
     holds: Holds | None = None
     open_secret: OpenSecret | None = None
     bill: Bill | None = None

@@ -32,7 +32,7 @@ from sublet.gateway.metering.metrics import Metrics
 from sublet.gateway.metering.shipper import Shipper
 from sublet.gateway.model import GatewaySettings, Snapshot
 from sublet.gateway.operator_api import OperatorListener
-from sublet.gateway.ports import GatewayPorts, ReportTroubles
+from sublet.gateway.ports import GatewayPorts
 from sublet.gateway.service import Gateway
 from sublet.gateway.snapshot import SnapshotThread
 from sublet.gateway.store import drop_minutes, save_minutes
@@ -54,6 +54,9 @@ log = structlog.get_logger(__name__)
 
 STATS_KEEP = timedelta(days=90)
 STATS_INTERVAL_S = 3.0
+USES_INTERVAL_S = 60.0
+USES_AT_ONCE_MAX = 1_000
+"""Keys whose last use one write stores; the others wait for the next."""
 HOLDS_S_MAX = 5.0
 BACKLOG = 2048
 
@@ -171,7 +174,7 @@ async def _serve(
         store, settings, outside.ports.load_snapshot, lambda snapshot: _on_loop(loop, lambda: gateway.adopt(snapshot))
     )
     snapshots.prime(first)
-    figures = _Figures(store, journal.run, metrics, gateway, outside.ports.report_troubles)
+    figures = _Figures(store, journal.run, metrics, gateway, outside.ports)
     shipper = Shipper(settings.journal_dir, journal.run, outside.ports.emit, each_round=figures.save)
     gateway.hold_over = shipper.wake
     surfaces = list(SURFACES)
@@ -249,16 +252,16 @@ def _on_loop(loop: asyncio.AbstractEventLoop, call: Callable[[], None]) -> None:
 class _Figures:
     """Writes the minute figures every few seconds, on the shipper's thread."""
 
-    def __init__(
-        self, store: Store, run: str, metrics: Metrics, gateway: Gateway, report_troubles: ReportTroubles
-    ) -> None:
+    def __init__(self, store: Store, run: str, metrics: Metrics, gateway: Gateway, ports: GatewayPorts) -> None:
         self._store = store
-        self._report_troubles = report_troubles
+        self._ports = ports
         self._run = run
         self._metrics = metrics
         self._gateway = gateway
         self._troubled = False
         self._not_before = 0.0
+        self._noted: dict[str, float] = {}
+        """By key that was used lately: when its use was stored."""
 
     def save(self, *, at_once: bool = False) -> None:
         if not at_once and time.monotonic() < self._not_before:
@@ -268,7 +271,8 @@ class _Figures:
         minutes = self._metrics.take_minutes(to_micros(now))
         # At its end a gateway has no say any more in how replicas are.
         troubles = [] if at_once else self._gateway.watch.troubles()
-        if not minutes and not troubles and not self._troubled:
+        used = self._used(at_once)
+        if not minutes and not troubles and not self._troubled and not used:
             return
 
         def write(connection: Connection) -> None:
@@ -276,10 +280,22 @@ class _Figures:
             drop_minutes(connection, now - STATS_KEEP)
             expire(connection, now)
             if troubles or self._troubled:
-                self._report_troubles(connection, self._run, troubles, now)
+                self._ports.report_troubles(connection, self._run, troubles, now)
+            self._ports.note_uses(connection, used, now)
 
         self._store.write(write)
         self._troubled = bool(troubles)
+        self._noted.update(dict.fromkeys(used, time.monotonic()))
+
+    def _used(self, at_once: bool) -> list[str]:
+        """Keys whose use is to be stored: each at most once in USES_INTERVAL_S, and at the end all that are left."""
+        before = time.monotonic() - USES_INTERVAL_S
+        self._noted = {key: at for key, at in self._noted.items() if at > before}
+        # The event loop adds to the set meanwhile: what is taken is taken one by one.
+        found = [key for key in list(self._gateway.used_keys) if at_once or key not in self._noted]
+        found = found[:USES_AT_ONCE_MAX]
+        self._gateway.used_keys.difference_update(found)
+        return found
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:

@@ -107,6 +107,8 @@ class Gateway:
         self.watch = EngineWatch(self)
         metrics.engine_errors = self.watch.errors
         self.live: set[UnderWay] = set()
+        self.used_keys: set[str] = set()
+        """Ids of keys that were used, until their last use is stored; no more than there are keys."""
         self.connections = Connections(settings, metrics.evicted)
         self.swept = [self.connections]
         """The connections of every listener."""
@@ -171,6 +173,7 @@ class Gateway:
             if ticket.snapshot is not self.snapshot or grant.expires_at is not None:
                 # It may have been revoked or have expired while the body came.
                 grant = self.authenticate(ticket.secret) if ticket.secret else self.signers.grant(grant.id)
+            self.used_keys.add(grant.id)
             call, model = self.checked(surface, kind, body, grant)
             size = len(body) + call.earlier_bytes
             held = grant.budgeted and self._holds is not None and kind != COUNT
@@ -340,6 +343,7 @@ class Gateway:
         grant = self.grant_of(secret)
         if not grant.may_call:
             raise ForbiddenError("this key lacks the scope 'models' (call the model API); ask the operator for one")
+        self.used_keys.add(grant.id)
         return grant
 
     def grant_of(self, secret: bytes) -> KeyGrant:

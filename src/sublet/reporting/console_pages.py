@@ -11,6 +11,7 @@ from sublet.console.budgets import budgets_page
 from sublet.console.charging import Charging
 from sublet.console.doors import Doors
 from sublet.console.maintaining import Maintaining
+from sublet.console.notifying import Notifying
 from sublet.console.offered import offered_screen
 from sublet.console.overview import overview_page
 from sublet.console.owing import owing_screen
@@ -23,6 +24,7 @@ from sublet.console.routing import Routing
 from sublet.console.running import Running
 from sublet.console.selling import Selling
 from sublet.console.storing import Storing
+from sublet.console.teaming import Teaming
 from sublet.console.usage import UsagePages
 from sublet.console.waiting import Waiting
 from sublet.console.worth import Worth
@@ -31,7 +33,7 @@ from sublet.desk.whatif import Cases
 from sublet.reporting.actuals import recent_actuals
 from sublet.reporting.chatting import playing
 from sublet.reporting.offered_models import Caller, offered_models
-from sublet.reporting.offers import offers, pool_sizes, pools_for_sale, pools_to_ask_for
+from sublet.reporting.offers import offers, pool_sizes, pools_for_sale, pools_of_owner, pools_to_ask_for
 from sublet.reporting.overview import Overviews, pool_names
 from sublet.wiring.system import Sublet
 
@@ -50,6 +52,7 @@ def console_pages(system: Sublet, overviews: Overviews) -> tuple[Page | Screen, 
     return (
         overview_page(overviews.now),
         budgets_page(overviews.budgets),
+        *Teaming(system.demand, system.leases, system.blocks, lambda: pools_of_owner(system)).screens(),
         record_page(overviews.record),
         *renting.screens(),
         offered_screen(lambda visit: _offered(system, visit)),
@@ -70,6 +73,7 @@ def console_pages(system: Sublet, overviews: Overviews) -> tuple[Page | Screen, 
         *UsagePages(system.ledger, system.accounts).screens(),
         owing_screen(system.ledger),
         *Running(system.accounts, system.people).screens(),
+        *Notifying(system.notifications).screens(),
         audit_screen(AuditLog(system.store), system.people),
         account_screen(doors_of(system)),
         passkeys_screen(doors_of(system)),

@@ -90,6 +90,15 @@ def pool_sizes(system: Sublet) -> dict[str, tuple[str, int]]:
     return {pool.id: (pool.name, pool.accelerators if pool.offline_at is None else 0) for pool in system.fleet.pools()}
 
 
+def pools_of_owner(system: Sublet) -> dict[str, tuple[str, str, int]]:
+    """The name, the generation and the accelerators of each pool that is not offline, by id."""
+    return {
+        pool.id: (pool.name, pool.generation, pool.accelerators)
+        for pool in system.fleet.pools()
+        if pool.offline_at is None
+    }
+
+
 def pools_for_sale(system: Sublet) -> list[PoolForSale]:
     """Pools of which the owner may put a part up for sale, with the price and the credit of the strictest class."""
     strictest = system.capacity.classes.strictest

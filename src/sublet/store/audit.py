@@ -37,7 +37,7 @@ RECORDED = frozenset(
     "organizations api_keys persons memberships invitations oidc_identities passkeys sessions blocks demand_claims "
     "demand_imports deployments images jobs ledger_books ledger_budgets ledger_credits ledger_invoices ledger_nettings "
     "ledger_payments ledger_periods ledger_profiles ledger_refunds ledger_write_offs leases maintenance_windows models model_routes "
-    "quotes rate_limits reclaims subscriptions unit_states units volumes waitlist_entries".split()
+    "quotes rate_limits reclaims service_accounts subscriptions unit_states units volumes waitlist_entries".split()
 )
 """Tables whose rows are told, before and after. Others hold what follows from these, what a loop observed, or secrets alone."""
 SECRET = frozenset(

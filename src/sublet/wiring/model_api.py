@@ -49,7 +49,9 @@ def gateway_ports(
     ) -> Snapshot:
         return load_snapshot(connection, version, built_in, weights, routes)
 
-    return GatewayPorts(emit, load, report_troubles, holds, sealing.open if sealing is not None else None, bill)
+    return GatewayPorts(
+        emit, load, report_troubles, accounts_sql.note_uses, holds, sealing.open if sealing is not None else None, bill
+    )
 
 
 def load_snapshot(

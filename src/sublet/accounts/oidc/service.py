@@ -28,7 +28,7 @@ from sublet.accounts.oidc.provider import Provider
 from sublet.accounts.people import attempts
 from sublet.accounts.people import store as people_sql
 from sublet.accounts.people.model import PEOPLE_MAX, Person, Session, SignInLimitError, new_link_secret
-from sublet.accounts.people.sessions import Origin, Sessions, leave
+from sublet.accounts.people.sessions import Origin, Sessions, end_wider_keys, leave
 from sublet.accounts.permissions import ROLES_BY_KIND
 from sublet.accounts.service import Accounts
 from sublet.config.identity import OidcProvider
@@ -227,6 +227,7 @@ class SignInElsewhere:
                 sql.mark_given(connection, person.id, organization_id, provider.name)
             elif given[organization_id] == provider.name:
                 people_sql.set_role(connection, organization_id, person.id, role)
+                end_wider_keys(connection, organization_id, person.id, role, now)
         for organization_id, by in given.items():
             if by == provider.name and organization_id not in wanted:
                 leave(connection, organization_id, person.id, now)

@@ -31,7 +31,7 @@ from sublet.accounts.people.model import (
     checked_person_name,
     new_link_secret,
 )
-from sublet.accounts.people.sessions import EMAIL_MAX, LISTED_MAX, leave, revoke_all
+from sublet.accounts.people.sessions import EMAIL_MAX, LISTED_MAX, end_wider_keys, leave, revoke_all
 from sublet.accounts.permissions import ROLES_BY_KIND
 from sublet.accounts.service import Accounts
 from sublet.store.paging import Page, PageRequest
@@ -204,6 +204,7 @@ class People:
         def write(connection: Connection) -> Member:
             self._refuse_leaderless(connection, organization, person_id, role)
             sql.set_role(connection, organization.id, person_id, role)
+            end_wider_keys(connection, organization.id, person_id, role, self._store.clock.now())
             found = sql.member(connection, organization.id, person_id)
             assert found is not None
             return found

@@ -23,6 +23,7 @@ from sublet.accounts.people.model import (
     WrongPasswordError,
     new_link_secret,
 )
+from sublet.accounts.permissions import covers
 from sublet.accounts.service import Accounts
 from sublet.store.audit import Acting, acting
 from sublet.store.tables.accounts import persons, session_tokens, sessions
@@ -355,6 +356,13 @@ def leave(connection: Connection, organization_id: str, person_id: str, now: dat
     sql.remove_member(connection, organization_id, person_id)
     revoke_all(connection, person_id, now, organization_id)
     accounts_sql.revoke_held(connection, person_id, organization_id, now)
+
+
+def end_wider_keys(connection: Connection, organization_id: str, person_id: str, role: str, now: datetime) -> None:
+    """Somebody has another role: the keys that belong to them and may do more than it allows end."""
+    for key in accounts_sql.personal_keys(connection, person_id, organization_id):
+        if not covers(role, key.role):
+            accounts_sql.revoke(connection, key.id, now)
 
 
 def _same(session: Session) -> Any:

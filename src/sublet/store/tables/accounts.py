@@ -29,7 +29,8 @@ organizations = Table(
     Column("created_at", Instant, nullable=False),
 )
 
-# A key belongs to a person of the organization (`person_id`), and ends with the membership, or to the organization itself.
+# A key belongs to a person of the organization (`person_id`) and ends with the membership, to one of its service accounts
+# (`service_account_id`) and ends with that, or to the organization itself.
 api_keys = Table(
     "api_keys",
     metadata,
@@ -46,9 +47,33 @@ api_keys = Table(
     Column("revoked_at", Instant, nullable=True),
     Column("person_id", String(40), nullable=False, server_default=""),
     Column("created_by", String(40), nullable=False, server_default=""),
+    Column("service_account_id", String(40), nullable=False, server_default=""),
     # What the key signs requests with, sealed; none for keys that do not call models, and those made before there was one.
     Column("signing_secret", Text, nullable=True),
     Index(None, "organization_id"),
+)
+
+# Programs of an organization that call Sublet; none is a person. Keys of one have its role and project.
+service_accounts = Table(
+    "service_accounts",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("organization_id", String(40), ForeignKey("organizations.id"), nullable=False),
+    Column("name", Text, nullable=False),
+    Column("role", String(32), nullable=False),
+    Column("project", String(80), nullable=False),
+    Column("created_at", Instant, nullable=False),
+    Column("created_by", String(40), nullable=False),
+    Column("removed_at", Instant, nullable=True),
+    Index("ix_service_accounts_organization_id", "organization_id"),
+)
+
+# When a key was last used, to the minute. Apart from `api_keys`, which a request does not change.
+key_uses = Table(
+    "key_uses",
+    metadata,
+    Column("key_id", String(40), ForeignKey("api_keys.id"), primary_key=True),
+    Column("used_at", Instant, nullable=False),
 )
 
 # The key with which the console's playground calls models for a person; its secret is sealed, and replaced every hour.

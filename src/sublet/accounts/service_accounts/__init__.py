@@ -1,0 +1,1 @@
+"""Service accounts: programs of an organization that call Sublet, and whose keys no person's leaving ends."""
