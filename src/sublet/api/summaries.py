@@ -16,6 +16,7 @@ SUMMARIES = {
     "accounts.change_limit": "Replace the values of a rate limit",
     "accounts.remove_limit": "Remove a rate limit",
     "accounts.set_role": "Change the role of a person",
+    "allocation.report": "Compare what pools earned with what they could have",
     "blocks.advise": "Estimate what blocks would displace",
     "blocks.change": "Change or withdraw a block",
     "blocks.create": "Create a block",
