@@ -10,6 +10,8 @@ import re
 from collections.abc import Callable, Sequence
 
 _Digits = Sequence[int]
+_OF_THE_STATE = re.compile(r"(?:GB|XI)(?:GD[0-4]|HA[5-9])\d\d", re.ASCII)
+"""British departments and health authorities, whose numbers have no check digit."""
 
 
 def is_vat_id(text: str) -> bool:
@@ -17,6 +19,8 @@ def is_vat_id(text: str) -> bool:
     rule = _RULES.get(text[:2])
     if rule is None or (text[:2] == "FR" and not text[2:4].isdecimal()):
         # Of French keys with letters, no rule was published.
+        return True
+    if _OF_THE_STATE.fullmatch(text):
         return True
     pattern, holds = rule
     match = re.fullmatch(pattern, text[2:], re.ASCII)
