@@ -77,11 +77,15 @@ def down(
 def demo(
     as_json: JsonFlag = False,
     keep: Annotated[bool, typer.Option(help="Keep the demo's data afterwards.")] = False,
+    watch: Annotated[
+        bool,
+        typer.Option("--watch", help="Keep the system running after the story, with the console open, until Ctrl-C."),
+    ] = False,
 ) -> None:
-    """Play the whole story on this machine: own, need, spare, sell, reclaim, earn, worth."""
+    """Play the whole story on this machine: own, need, spare, sell, reclaim, earn, worth; then some days on a simulated fleet."""
     from sublet.story.demo import play
 
-    play(_settings(), as_json=as_json, keep=keep)
+    play(_settings(), as_json=as_json, keep=keep, watch=watch)
 
 
 def doctor(as_json: JsonFlag = False) -> None:

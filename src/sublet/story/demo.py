@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+import threading
 import time
 from collections.abc import Callable
 from decimal import Decimal
@@ -17,7 +19,8 @@ from sublet.fleet import discovery
 from sublet.leases.backends.local.host import probe
 from sublet.output import print_json, say
 from sublet.screen import Screen
-from sublet.shown import with_local_times
+from sublet.shown import counted, money_text, with_local_times
+from sublet.simulation.week import RECLAIM_SHARE, play_week
 from sublet.story.stage import Stage, UpProcess
 from sublet.story.steps import STEPS, plain
 from sublet.values.errors import SubletError
@@ -32,14 +35,16 @@ TITLES = {
     "reclaim": "The owner needs it back",
     "earn": "Earn: to the last cent, and proved",
     "worth": "Worth: what it comes to",
+    "week": "Thursday to Monday on a simulated fleet",
 }
 NEEDS_ISOLATION = ("sell_raw", "reclaim")
 NOTICE_S = 10
 SLICES_PER_CORE = 2
 
 
-def play(settings: Settings, *, as_json: bool, keep: bool) -> None:
-    """Play the story and print the summary. Exit code 0 where every step that this machine allows was played."""
+def play(settings: Settings, *, as_json: bool, keep: bool, watch: bool = False) -> None:
+    """Play the story and print the summary. Exit code 0 where every step that this machine allows was played. With `watch`, the
+    system stays until Ctrl-C, before the summary."""
     screen = Screen(stderr=True, soft_wrap=True, highlight=False)
     folder = settings.data_dir / "demo"
     started = time.monotonic()
@@ -55,6 +60,10 @@ def play(settings: Settings, *, as_json: bool, keep: bool) -> None:
             f"Sublet runs for this demo: console {theatre.address('control')}, model API {theatre.address('gateway')}"
         )
         problem = _steps(stage, screen, results)
+        if problem is None:
+            results["week"] = _week(stage, screen, folder / "week")
+            if watch:
+                _stay(stage, screen)
     except SubletError as error:
         problem = error
         screen.print(f"   {error.message}", style="red", markup=False)
@@ -94,6 +103,39 @@ def _steps(stage: Stage, screen: Screen, results: dict[str, Any]) -> SubletError
             return error
         results[name]["seconds"] = round(time.monotonic() - began, 1)
     return None
+
+
+def _week(stage: Stage, screen: Screen, folder: Path) -> dict[str, Any]:
+    """Days on a simulated fleet, in seconds."""
+    screen.print(f"\n[bold]{len(STEPS) + 1}. {TITLES['week']}[/bold]")
+    began = time.monotonic()
+    with screen.status("days of demand are replayed …"):
+        found = play_week(folder)
+    stage.say(
+        f"{found.accelerators:,} simulated accelerators for Thursday to Monday: {found.leases} leases of "
+        f"{len(found.bills)} customers, decided and billed by the same code"
+    )
+    stage.say(
+        f"sold: {found.sold_share:.0%} of the idle hours; a static reserve at the owner's highest demand: {found.reserve_share:.0%}"
+    )
+    stage.say(
+        f"Monday, 9:00: a training run claims {RECLAIM_SHARE:.0%} of the fleet; {counted(found.reclaimed, 'lease')} made way, "
+        f"{found.late or 'nobody'} late"
+    )
+    for bill in found.bills:
+        stage.say(f"  invoice {bill.number}, {bill.customer}: {money_text(bill.total)} {bill.currency}")
+    return {**found.as_dict(), "seconds": round(time.monotonic() - began, 1)}
+
+
+def _stay(stage: Stage, screen: Screen) -> None:
+    """Keep the system running until Ctrl-C."""
+    console = stage.theatre.address("control").replace("//127.0.0.1:", "//localhost:", 1)
+    screen.print(
+        f"\nThe console is open at {console}; under *Sign in with a key*, paste {stage.operator.key}", markup=False
+    )
+    screen.print("Ctrl-C ends the demo and removes its data.")
+    with contextlib.suppress(KeyboardInterrupt):
+        threading.Event().wait()
 
 
 def played(step: Callable[[Stage], dict[str, Any]], stage: Stage, *, refused: bool) -> dict[str, Any]:
@@ -144,7 +186,7 @@ def summary(results: dict[str, Any], kept: Path | None) -> str:
     lines = ["", "Sublet on this machine" if results["ok"] else "The story stopped early", ""]
     for name, tell in _TELL.items():
         found = results.get(name)
-        title = TITLES[name].split(":")[0]
+        title = TITLES[name].split(":")[0].removesuffix(" on a simulated fleet")
         if found is None:
             lines.append(f"  {title:24} not played")
         elif "refused" in found:
@@ -174,9 +216,13 @@ _TELL: dict[str, Callable[[dict[str, Any]], str]] = {
         f"difference {plain(f['difference'])}"
     ),
     "worth": lambda f: (
-        f"{f['per_accelerator_hour']:.4f} USD per accelerator-hour, {f['per_watt_year_it']:.2f} USD per W and year (IT)"
-        + (f", {f['earned_per_watt_year_it']:.2f} after credits" if f["credits"] else "")
+        f"{f['per_accelerator_hour']:.4f} USD per accelerator-hour sold on this machine"
         if f.get("per_accelerator_hour") is not None
         else "nothing sold"
+    ),
+    "week": lambda f: (
+        f"{f['accelerators']:,} simulated accelerators: {f['sold_share']:.0%} of the idle hours sold (a static reserve: "
+        f"{f['reserve_share']:.0%}), {f['late'] or 'nobody'} late on Monday, invoices of "
+        f"{money_text(str(sum(Decimal(bill['total']) for bill in f['bills'])))} {f['bills'][0]['currency']}"
     ),
 }

@@ -11,8 +11,9 @@ from typing import Any
 
 from httpx2 import HTTPError
 
+from sublet.demand import made_up
 from sublet.shown import quantity_text
-from sublet.story import history, ssh
+from sublet.story import ssh
 from sublet.story.client import RefusedError
 from sublet.story.stage import Stage
 from sublet.values.clock import SystemClock, format_time, parse_time
@@ -67,7 +68,9 @@ def need(stage: Stage) -> dict[str, Any]:
     stage.say(f"with no history, on sale: {_counts(before)}")
     path = stage.theatre.settings.data_dir / "made-up-history.csv"
     first = parse_time(seen[0]["time"])
-    rows = history.write(Path(path), pool["accelerators"], first - timedelta(hours=1))
+    text = made_up.history(pool["accelerators"], first - timedelta(hours=1))
+    rows = text.count("\n") - 1
+    Path(path).write_text(text)
     stage.sublet("demand", "import", pool["id"], str(path))
     stage.say(f"imported {rows} hours of history from a CSV (made up, and marked so: this machine has none yet)")
     return {"samples": len(seen), "in_use_now": now, "imported_hours": rows, "on_sale_without_history": before}
@@ -79,7 +82,7 @@ def spare(stage: Stage) -> dict[str, Any]:
 
     def something() -> dict[str, Any] | None:
         found = stage.operator.get(f"/v1/surplus/{pool['id']}")
-        if found["evidence"]["history_s"] < history.WEEKS * 6 * 24 * 3600:
+        if found["evidence"]["history_s"] < made_up.WEEKS * 6 * 24 * 3600:
             return None
         return found if any(rung["alone"] for rung in found["rungs"] if rung["class"] == "notice") else None
 
@@ -364,7 +367,13 @@ def _invoice(stage: Stage, organization: str) -> dict[str, Any]:
 def worth(stage: Stage) -> dict[str, Any]:
     """One line of the desk, from these actuals."""
     line = stage.operator.get("/v1/desk/worth")
-    stage.say(line["sentence"])
+    if line.get("per_accelerator_hour") is None:
+        stage.say(line["sentence"])
+    else:
+        # A year made of these minutes, and of the credit of a lease that was sold to be reclaimed, would say nothing.
+        stage.say(
+            f"{line['per_accelerator_hour']:.4f} USD per accelerator-hour sold here; the simulated days below say more"
+        )
     return line
 
 
