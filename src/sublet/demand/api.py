@@ -19,7 +19,7 @@ from sublet.demand.wire import NewClaim, NewJob, NewSamples
 from sublet.store.once import Effect
 from sublet.store.paging import CURSOR_MAX, PageRequest, page_request
 from sublet.values.clock import format_time, from_micros
-from sublet.values.errors import InvalidInputError
+from sublet.values.errors import ForbiddenError, InvalidInputError
 from sublet.values.moments import Moment
 from sublet.values.windows import Window
 from sublet.values.wire import as_answer
@@ -176,7 +176,9 @@ def _add_claims(routes: APIRouter, demand: Demand, require: Require, id_of: Call
         pool_id, count = id_of(body.pool), body.accelerators
         team = actor.organization_id
         if body.replaces is not None:
-            if demand.claim(body.replaces).pool_id != pool_id:
+            replaced = demand.claim(body.replaces)
+            _refuse_other_team(actor, replaced)
+            if replaced.pool_id != pool_id:
                 raise InvalidInputError("a claim can only replace one of the same pool", field="replaces")
             made = demand.change_claim(body.replaces, count, window, body.reason, body.patience_s)
             return as_answer(wire.Claim, made.as_dict())
@@ -185,7 +187,14 @@ def _add_claims(routes: APIRouter, demand: Demand, require: Require, id_of: Call
             demand.add_claim(pool_id, count, window, body.reason, patience_s=body.patience_s, team=team).as_dict(),
         )
 
-    @routes.delete("/v1/claims/{claim_id}", dependencies=[Depends(require("claims:write"))])
-    def withdraw_claim(claim_id: str) -> wire.Claim:
-        """Withdraw a claim. Repeating this has no effect."""
+    @routes.delete("/v1/claims/{claim_id}")
+    def withdraw_claim(claim_id: str, actor: Actor = Depends(require("claims:write"))) -> wire.Claim:
+        """Withdraw a claim, which the operator and the team that made it may. Repeating this has no effect."""
+        _refuse_other_team(actor, demand.claim(claim_id))
         return as_answer(wire.Claim, demand.withdraw_claim(claim_id).as_dict())
+
+
+def _refuse_other_team(actor: Actor, claim: Claim) -> None:
+    """Every team sees what the others have claimed, but what one needs is not another's to give up."""
+    if not actor.is_operator and claim.team != actor.organization_id:
+        raise ForbiddenError(f"claim {claim.id} belongs to another team; only that team or the operator can change it")

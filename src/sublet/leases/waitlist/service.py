@@ -42,6 +42,8 @@ from sublet.values.money import price_from_nano
 CHECKS_PER_ROUND = 200
 KEPT = timedelta(days=30)
 FORGOTTEN_PER_ROUND = 500
+OVER_KEPT = 100
+"""Of an organization's entries that are over: joining and leaving again and again must not fill the table."""
 NO_CAPACITY = "there is not enough capacity"
 NOT_HELD = "your open quotes already hold as much as quotes may; accept or cancel one"
 _log = structlog.get_logger("sublet.leases")
@@ -83,6 +85,7 @@ class Waitlist:
                 currency, keys, key_id,
             )  # fmt: skip
             sql.insert_entry(connection, entry)
+            sql.forget(connection, sql.beyond(connection, organization_id, OVER_KEPT))
             return entry
 
         return self._store.write(write)

@@ -90,6 +90,14 @@ def old(connection: Connection, before: datetime, limit: int) -> list[str]:
     return list(connection.execute(query.limit(limit)).scalars())
 
 
+def beyond(connection: Connection, organization_id: str, kept: int) -> list[str]:
+    """An organization's entries that are over, but for the newest `kept`."""
+    columns = waitlist_entries.c
+    over = [state.value for state in EntryState if state.over]
+    query = select(columns.id).where(columns.organization_id == organization_id, columns.state.in_(over))
+    return list(connection.execute(query.order_by(columns.created_at.desc(), columns.id).offset(kept).limit(kept)).scalars())
+
+
 def forget(connection: Connection, entry_ids: Sequence[str]) -> None:
     connection.execute(delete(waitlist_entries).where(waitlist_entries.c.id.in_(entry_ids)))
 
