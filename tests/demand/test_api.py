@@ -9,6 +9,7 @@ import pytest
 from fastapi.testclient import TestClient
 from tests.permissions import everybody
 
+from sublet.accounts.model import Actor
 from sublet.api.http import frame
 from sublet.demand.api import router
 from sublet.demand.service import Demand
@@ -34,6 +35,29 @@ def client(store: Store, clock: SimulatedClock) -> Iterator[TestClient]:
 def claim(clock: SimulatedClock) -> dict[str, object]:
     start = clock.now() + timedelta(hours=1)
     return {"pool": "p", "accelerators": 3, "start": format_time(start), "end": format_time(start + timedelta(hours=1))}
+
+
+def test_a_team_gives_up_only_its_own_claims(store: Store, clock: SimulatedClock) -> None:
+    who = ["org_a", "team"]
+    api = frame("demand")
+    api.include_router(
+        router(
+            Demand(store), lambda *_, **__: lambda: Actor("", who[0], "internal", frozenset(), role=who[1]), clock.now
+        )
+    )
+    with TestClient(api, raise_server_exceptions=False) as client:
+        made = client.post("/v1/claims", json=claim(clock)).json()["id"]
+        path = f"/v1/claims/{made}"
+        who[0] = "org_b"
+        assert made in client.get("/v1/claims").text, "the others see what is claimed"
+        replaced = client.post("/v1/claims", json={**claim(clock), "accelerators": 1, "replaces": made})
+        assert (client.delete(path).status_code, replaced.status_code) == (403, 403)
+        assert [item["accelerators"] for item in client.get("/v1/claims").json()["claims"]] == [3]
+        who[0] = "org_a"
+        changed = client.post("/v1/claims", json={**claim(clock), "accelerators": 1, "replaces": made}).json()["id"]
+        who[:] = ["org_operator", "operator"]
+        assert client.delete(f"/v1/claims/{changed}").status_code == 200
+        assert client.get("/v1/claims").json()["claims"] == []
 
 
 def refusal(client: TestClient, path: str, body: object) -> str:

@@ -92,6 +92,18 @@ def test_nothing_is_bought_unless_the_request_says_so(world: World) -> None:
     }
 
 
+def test_joining_and_leaving_again_and_again_fills_no_table(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "OVER_KEPT", 3)
+    other = join(world, 1, OTHER)
+    for _ in range(8):
+        world.leases.waitlist.leave(join(world, 1).id, CUSTOMER)
+        world.clock.advance(1)
+    standing = join(world, 1)
+    kept = world.leases.waitlist.page(CUSTOMER, PageRequest()).items
+    assert [entry.state for entry in kept] == [EntryState.WAITING, *[EntryState.LEFT] * 3] and kept[0].id == standing.id
+    assert now_of(world, other).state is EntryState.WAITING
+
+
 def test_a_price_above_the_limit_is_not_offered_and_is_named(world: World) -> None:
     entry = join(world, price_max_nano=1_500_000_000)
     assert tend(world) == []

@@ -95,7 +95,9 @@ def beyond(connection: Connection, organization_id: str, kept: int) -> list[str]
     columns = waitlist_entries.c
     over = [state.value for state in EntryState if state.over]
     query = select(columns.id).where(columns.organization_id == organization_id, columns.state.in_(over))
-    return list(connection.execute(query.order_by(columns.created_at.desc(), columns.id).offset(kept).limit(kept)).scalars())
+    return list(
+        connection.execute(query.order_by(columns.created_at.desc(), columns.id).offset(kept).limit(kept)).scalars()
+    )
 
 
 def forget(connection: Connection, entry_ids: Sequence[str]) -> None:
