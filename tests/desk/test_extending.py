@@ -13,6 +13,7 @@ from sublet.desk.comparison import compare
 from sublet.desk.desk import open_case
 from sublet.desk.errors import CaseError
 from sublet.desk.extending import DEPTH_MAX
+from sublet.desk.plausible import doubts
 from sublet.desk.service import write_reports
 from sublet.desk.starters import starter_text
 from sublet.desk.whatif import Cases
@@ -52,6 +53,14 @@ def test_it_is_the_case_with_its_own_numbers_name_and_hash(folder: Path) -> None
     assert {change.name for change in found.inputs} == {"in.price", "in.used"}
     assert write_reports(low, folder).html.name == "low.html"
     assert Cases(folder / "low.toml").desk().heading.name == "low"
+
+
+def test_a_number_that_is_hardly_meant_is_doubted_where_the_scenario_sets_it(folder: Path) -> None:
+    (folder / "low.toml").write_text(LOW.replace('"in.price" = 9', '"in.support" = 900'))
+    (doubt,) = doubts(open_case(folder / "low.toml").sheet)
+    assert (doubt.name, doubt.place) == ("in.support", "low.toml:6")
+    told = CliRunner().invoke(app, ["desk", "check", str(folder / "low.toml")]).output
+    assert "low.toml:6" in told
 
 
 def test_a_scenario_of_a_scenario_starts_from_it(folder: Path) -> None:

@@ -16,6 +16,8 @@ from tests.desk.small import head
 
 from sublet.desk.desk import Desk, open_case
 from sublet.desk.errors import CaseError
+from sublet.desk.plausible import doubts
+from sublet.desk.review import review
 
 CASE = (
     head(a="2026-07-01", b="2026-06-01")
@@ -224,3 +226,12 @@ def test_headers_say_what_a_column_is_called_in_the_file(tmp_path: Path) -> None
     )
     raw = raw.replace(b"Price, USD source", b'"Price, USD source"').replace(b"Price, USD date", b'"Price, USD date"')
     assert opened(tmp_path, "curve.csv", raw, text).sheet["curve.2026-09-30.rent"].source == "B"
+
+
+def test_a_cell_that_is_hardly_meant_is_doubted_at_its_row_of_the_file(tmp_path: Path) -> None:
+    desk = opened(tmp_path, "curve.csv", csv_of().replace(b"2.1", b"2100"))
+    (doubt,) = doubts(desk.sheet)
+    assert (doubt.name, doubt.place) == ("curve.2027-03-31.rent", "curve.csv:3")
+    assert doubt.file == str(tmp_path / "curve.csv")
+    (found,) = [item for item in review(desk) if item.kind == "implausible"]
+    assert found.line == 3 and found.message.startswith("curve.csv:3: ")

@@ -54,7 +54,7 @@ def test_a_starter_is_written_once_and_reported(tmp_path: Path) -> None:
 
 BROKEN = [
     ('unit = "MW, IT"', 'unit = "mw, IT"', "MW"),
-    ('unit = "USD/W-yr"', 'unit = "$/W-yr"', "USD"),
+    ('unit = "USD/W-yr, IT"', 'unit = "$/W-yr, IT"', "USD"),
     ("value = 110", "value = 1,100", "mine.toml"),
     ("value = 0.45", "value = 45", "0.45"),
     ("value = 1.45", "value = 0.9", "PUE"),
@@ -63,7 +63,7 @@ BROKEN = [
     ('power = "in.power"', 'power = "in.pwer"', "in.power"),
     ("[decision]", "[decison]", "decision"),
     ('displaced = "in.displaced"\n', "", "displaced"),
-    ('formula = "power_cost(', 'formula = "powr_cost(', "power_cost"),
+    ('formula = "power_cost_per_it_watt(', 'formula = "powr_cost_per_it_watt(', "power_cost_per_it_watt"),
     ("as_of = 2026-07-01", 'as_of = "July"', "as_of"),
     ("value = 0.45", "value = 45%", "write 45 % as a fraction: 0.45"),
     ('title = "assumption of this case"', 'title = "assumption of this case', "no closing quote"),
@@ -71,10 +71,10 @@ BROKEN = [
     ('[inputs."in.tax"]', '[inputs."in.used"]', "give one of the two another name"),
     ('unit = "MW, IT"', 'unit = "kilowatt"', "did you mean 'kW'?"),
     ('unit = "USD/MWh"', 'unit = "USD million/MWh"', "did you mean 'USD m'?"),
-    ("pue=in.pue", "pues=in.pue", "power_cost() has no parameter 'pues'; did you mean 'pue'?"),
+    ("pue=in.pue", "pues=in.pue", "power_cost_per_it_watt() has no parameter 'pues'; did you mean 'pue'?"),
     ("{in.price} brings", "{in.price brings", "a brace stands alone"),
     ('price = "in.price"', "price = 13", "give it under [inputs] and write its name here"),
-    ('unit = "USD/W-yr"', 'unit = "EUR/W-yr"', "add [exchange_rates.EUR] and, in a formula, divide by fx.EUR"),
+    ('unit = "USD/W-yr, IT"', 'unit = "EUR/W-yr, IT"', "add [exchange_rates.EUR] and, in a formula, divide by fx.EUR"),
 ]
 
 

@@ -84,6 +84,23 @@ def test_a_case_is_read_again_when_its_file_changes(tmp_path: Path) -> None:
     assert Cases(None).desk().bridge is not None
 
 
+def test_a_scenario_file_is_read_again_when_its_base_or_its_data_changes(tmp_path: Path) -> None:
+    base, path = tmp_path / "case.toml", tmp_path / "low.toml"
+    text = (EXAMPLES / "neocloud.toml").read_text()
+    data = (EXAMPLES / "neocloud-gpu-hours.csv").read_text()
+    base.write_text(text)
+    (tmp_path / "neocloud-gpu-hours.csv").write_text(data)
+    path.write_text('extends = "case.toml"\n[case]\nname = "low"\n[set]\n"in.price" = 9\n')
+    cases = Cases(path)
+    first = cases.desk()
+    assert cases.desk() is first
+    base.write_text(text.replace('title = "', 'title = "Second: ', 1))
+    second = cases.desk()
+    assert second.heading.title.startswith("Second: ") and cases.desk() is second
+    (tmp_path / "neocloud-gpu-hours.csv").write_text(data + "\n")
+    assert cases.desk() is not second
+
+
 def test_one_slider_of_the_worked_case_takes_less_than_a_tenth_of_a_second() -> None:
     cases = Cases(EXAMPLES / "hyperscaler-2026.toml")
     cases.desk()

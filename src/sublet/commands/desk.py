@@ -66,8 +66,11 @@ def values(
     if as_json:
         print_json(found)
         return
-    rows = [{"name": name, **value, "value": _content(value["value"])} for name, value in found.items()]
-    keys = ("name", "value", "unit", "status", "source", "formula")
+    rows = [
+        {"name": name, **value, "value": _content(value["value"]), "marks": "; ".join(value.get("marks", []))}
+        for name, value in found.items()
+    ]
+    keys = ("name", "value", "unit", "status", "source", "formula", "marks")
     print_rows(rows, {key: key for key in keys}, f"no value starts with {prefix!r}")
 
 
@@ -380,7 +383,7 @@ def _opened(case: Path) -> Desk:
 
     desk = open_case(case)
     _tell(problem.message for problem in desk.problems)
-    _tell(f"{desk.path}:{doubt.line}: {doubt.message}" for doubt in doubts(desk.sheet))
+    _tell(f"{doubt.file or desk.path}:{doubt.line}: {doubt.message}" for doubt in doubts(desk.sheet))
     return desk
 
 
@@ -463,7 +466,8 @@ def _line(value: Value) -> str:
         f"{value.name} = {figure(value.number, 8) if value.is_number else value.content} {value.unit} [{value.status}]"
     )
     if value.term is not None:
-        return f"{head}\n  = {value.formula}" + (f"\n  {value.note}" if value.note else "")
+        more = "".join(f"\n  {words}" for words in (value.note, *value.marks) if words)
+        return f"{head}\n  = {value.formula}{more}"
     extent = f", range {value.range}" if value.range is not None else ""
     how = f"\n  {value.formula}" if value.formula else ""
     return f"{head}{extent}\n  {value.source}, {value.date}{how}" + (f"\n  {value.note}" if value.note else "")

@@ -10,8 +10,6 @@ from sublet.desk.capacity import refusal
 from sublet.desk.desk import PLACEHOLDER, Desk
 from sublet.desk.phrases import (
     CANNOT,
-    CORRECTED,
-    DOUBTED,
     HEAD,
     METRICS,
     MISSING,
@@ -23,6 +21,7 @@ from sublet.desk.phrases import (
     slip_kind,
 )
 from sublet.desk.quantities import day, figure, period, points, quantity, written
+from sublet.desk.reservations import reservations
 from sublet.desk.slips import MATCH
 
 LINE_WIDTH = 100
@@ -269,12 +268,7 @@ class _Writer:
             text = quantity(replace(value, content=abs(value.number)), self._language)
         elif form == "points":
             text = points(value.number / (100 if value.unit.startswith("%") else 1), self._language)
-        kinds = [
-            (CORRECTED if mark.is_recomputed else DOUBTED)[self._language].format(
-                kind=slip_kind(mark.kind, self._language)
-            )
-            for mark in value.marks
-        ]
+        kinds = reservations(value.marks, self._language)
         return text + "".join(f" ({words})" if self._language == "en" else f"（{words}）" for words in kinds)
 
     def _with_status(self, text: str, values: tuple[str, ...]) -> str:

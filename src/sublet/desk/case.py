@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from enum import StrEnum
 from typing import TypeVar
@@ -16,6 +16,8 @@ from sublet.desk.errors import CalculationError, CaseError, FamilyError, Unknown
 from sublet.desk.expressions import calculate
 from sublet.desk.faults import Faults
 from sublet.desk.intervals import Interval, of_phrase
+from sublet.desk.kept_apart import KeptApart, named_in
+from sublet.desk.lineage import KEPT_APART, Caveat
 from sublet.desk.sheet import Mark, Sheet, Status, Value
 from sublet.desk.terms import Term, names_in
 from sublet.desk.units import Basis, Unit, parse_unit
@@ -27,7 +29,6 @@ _T = TypeVar("_T")
 
 GIVEN = (Status.PUBLISHED, Status.EXTERNAL, Status.ASSUMPTION, Status.BOUND)
 """What a given number may be; the other statuses are of calculated ones."""
-_BANNED = re.compile(r"\b([a-z]\d\d[a-z]?)(?:-([a-z]\d\d))?\b")
 ROWS_MAX = 2000
 PRINTED, RECOMPUTED = "printed", "recomputed"
 """What a case may say of a flagged price: that formulas use it as printed, or what the deal comes to in its place."""
@@ -78,17 +79,6 @@ class Statement:
     source: Source
     range: Interval | None
 
-    @property
-    def banned(self) -> tuple[str, ...]:
-        """The ids in `not_with`, with ranges such as b04-b06 spelled out."""
-        found: list[str] = []
-        for first, last in _BANNED.findall(" ".join(self.not_with)):
-            if last:
-                found += [f"{first[0]}{number:02d}" for number in range(int(first[1:3]), int(last[1:3]) + 1)]
-            else:
-                found.append(first)
-        return tuple(found)
-
 
 class Build:
     """A case being put together. Sections ask it for values by name; formulas are calculated when first asked for."""
@@ -107,7 +97,9 @@ class Build:
         self.cells: list[str] = []
         self.imported: list[str] = []
         """Digests of the files that tables were read from."""
-        self._bans: dict[str, frozenset[str]] | None = None
+        self.files: list[str] = []
+        """The names of those files."""
+        self.kept_apart = KeptApart()
         self._sources: dict[str, Source] = {}
         self._pending: dict[str, Table] = {}
         self._open: list[str] = []
@@ -214,6 +206,16 @@ class Build:
                 used.add(value.name)
                 self.sheet.mark(value.name, Mark(name, flag.kind, flag.use == RECOMPUTED))
 
+    def mark_kept_apart(self) -> None:
+        """Mark results that use two statements, or parts of them, one of which says not to combine it with the other.
+
+        A sum of the two is refused; a ratio or a swing of them may be what a case wants, and says what it is.
+        """
+        for value in list(self.sheet):
+            met = self.kept_apart.within(self.sheet.leaves(value.name)) if value.term is not None else None
+            if met is not None:
+                self.sheet.mark(value.name, Caveat(KEPT_APART, met))
+
     def _check_flagged(self, name: str) -> str:
         """What is used where `name` is asked for. Raises CalculationError for a flagged number without the case's choice."""
         flag = self.flagged.get(name)
@@ -256,6 +258,7 @@ class Build:
     def _read_statement(self, table: Table) -> None:
         statement = self._statement(table)
         self.statements.append(statement)
+        self.kept_apart.add(statement.id, statement.not_with)
         status = status_of(table, Status.PUBLISHED)
         source = f"{statement.speaker}, {statement.where}: {statement.source.title}"
         note = "; ".join(part for part in (statement.measures, statement.flag) if part)
@@ -267,7 +270,7 @@ class Build:
             statement.id, statement.content, statement.unit, status, source, statement.source.date, note=note,
             range=statement.range, family=statement.family, line=table.line(),
         )  # fmt: skip
-        at_line(table, "id", self.sheet.give, value)
+        at_line(table, "id", self.sheet.give, self._marked_once(value))
 
     def _statement(self, table: Table) -> Statement:
         content = content_of(table)
@@ -292,7 +295,7 @@ class Build:
                 statement.id, table.text("owner"), table.text("source"), statement.family,
                 _choice(table, "basis", Basis), _choice(table, "kind", RowKind), factor * _single(statement), table.day("at"),
                 statement.period, _choice(table, "tenure", Tenure, Tenure.UNKNOWN), table.text("generation", ""),
-                extent, statement.banned, table.text("scope", ""),
+                extent, named_in(statement.not_with), table.text("scope", ""),
             )  # fmt: skip
 
         self.capacity[statement.id] = at_line(table, None, act)
@@ -322,11 +325,20 @@ class Build:
         check_limit(table, name, content, parsed)
         distribution = distribution_of(table)
         check_inside(table, content, distribution)
+        file, file_line = self.document.inputs_in.get(name, ("", 0))
         value = Value(
-            name, content, unit, status, source.title, dated, how, note, range=self._range(table, content, unit, parsed),
+            name, content, unit, status, source.title, dated, how, note, file=file, file_line=file_line,
+            range=self._range(table, content, unit, parsed),
             family=table.text("family", ""), distribution=distribution, line=table.line(),
         )  # fmt: skip
-        at_line(table, None, self.sheet.give, value)
+        at_line(table, None, self.sheet.give, self._marked_once(value))
+
+    def _marked_once(self, value: Value) -> Value:
+        """The published result of a lease of a year is income that comes once, as a calculated one is."""
+        bridge = self.document.data.get("bridge")
+        if not isinstance(bridge, dict) or bridge.get("increment") != value.name or not value.is_number:
+            return value
+        return replace(value, made_of=replace(value.lineage, comes_once=True))
 
     def _range(
         self, table: Table, content: float | tuple[float, ...] | str, unit: str, parsed: Unit
@@ -399,16 +411,9 @@ class Build:
 
     def _check_pair(self, first: str, second: str) -> None:
         """Neither these two nor any row that they were calculated from may be banned from the other's sum."""
-        if self._bans is None:
-            self._bans = {row.id: frozenset(row.banned) for row in self.statements if row.banned}
-        for one, other in ((first, second), (second, first)):
-            for mine in self.sheet.leaves(one):
-                banned = self._bans.get(mine, frozenset()).intersection(self.sheet.leaves(other))
-                if banned:
-                    met = min(banned)
-                    raise FamilyError(
-                        f"{mine!r} must not be combined with {met!r}: its own row says so", field="not_with"
-                    )
+        met = self.kept_apart.between(self.sheet.leaves(first), self.sheet.leaves(second))
+        if met is not None:
+            raise FamilyError(f"{met[0]!r} must not be combined with {met[1]!r}: its own row says so", field="not_with")
 
 
 def content_of(table: Table) -> float | tuple[float, ...] | str:

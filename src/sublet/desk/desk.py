@@ -99,6 +99,8 @@ class Desk:
     cells: tuple[str, ...]
     inputs: tuple[str, ...]
     problems: tuple[Problem, ...]
+    files: tuple[str, ...] = ()
+    """Every file that the case was read from: its own, scenario files and data files."""
 
     def called(self, text: str, language: str) -> str:
         """What one of the case's own titles or names is called in a language: its entry under [case.words.LANGUAGE], or itself."""
@@ -203,6 +205,7 @@ def _built(document: Document, build: Build) -> Desk:
     surplus = evidence.read_surplus(root, build)
     build.faults.raise_all()
     build.mark_flagged()
+    build.mark_kept_apart()
     results = tuple(name for name in heading.results if _has(root, build, "results", name))
     for name in heading.titles:
         start, star, end = name.partition("*")
@@ -223,7 +226,7 @@ def _built(document: Document, build: Build) -> Desk:
         tuple(build.capacity.values()), refused, claims, deals, bridged, decided, capital_found, channels, customers_found, signals,
         positioning, surplus, verdicts, settled, found_score, plan, scenarios, over_time, sensitivities, tuple(build.cells),
         tuple(build.inputs),
-        tuple(build.faults.problems),
+        tuple(build.faults.problems), (document.name, *document.files, *build.files),
     )  # fmt: skip
 
 

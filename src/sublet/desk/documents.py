@@ -31,12 +31,17 @@ _PART = re.compile(r"""[A-Za-z0-9_-]+|"[^"]*"|'[^']*'""")
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A parsed file with the line of each key."""
+    """A parsed file with the line of each key.
+
+    Where scenario files extend it, `files` are those, and `inputs_in` says in which of them, and at which line, an input is set.
+    """
 
     name: str
     data: Mapping[str, Any]
     lines: Mapping[KeyPath, int]
     digest: str
+    files: tuple[str, ...] = ()
+    inputs_in: Mapping[str, tuple[str, int]] = field(default_factory=dict)
 
     def line_of(self, path: KeyPath) -> int:
         """The line of a key, of what stands first in it, or of the nearest table around it."""

@@ -85,6 +85,12 @@ def shares_at_most(increment: Number, tax: Number, revenue: Number) -> Number:
     return (1.0 - tax) * revenue / increment
 
 
+@formula("USD/W-yr, IT", power_price="USD/MWh", pue="ratio", load="share")
+def power_cost_per_it_watt(power_price: Number, pue: Number, load: Number = 1.0) -> Number:
+    """The same as power_cost(), with the basis that it is counted at: add it to costs that state IT watts too."""
+    return HOURS_PER_YEAR * 1e-6 * power_price * pue * load
+
+
 @formula("USD/W-yr", cost="USD/W-yr", capex="USD/W", life="yr", used="share")
 def break_even_price(cost: Number, capex: Number = 0.0, life: Number = 1.0, used: Number = 1.0) -> Number:
     """The price at which the lease adds nothing: (c + K/L) / u; with `capex` 0 it is the sunk reading."""

@@ -184,6 +184,7 @@ class _Parser:
             branches.append(self.sum(depth + 1))
             self._untaken -= skipped
         self._expect(")")
+        self._check_all(branches)
         return call("if", [condition, *branches])
 
     def _condition(self, depth: int) -> Operand:
@@ -191,7 +192,9 @@ class _Parser:
         sign = self._take(*COMPARISONS)
         if sign is None:
             raise CaseError("if() needs a comparison first, one of < <= > >= == !=, as in if(price > cost, x, y)")
-        left, right = comparable(left, self.sum(depth + 1))
+        right = self.sum(depth + 1)
+        self._check_sum(left, right)
+        left, right = comparable(left, right)
         if isinstance(left, Term) and isinstance(right, Term):
             return compared(sign, left, right)
         shape = left if isinstance(left, Vector) else right
@@ -206,8 +209,9 @@ class _Parser:
             raise CaseError(f"{function}() takes values without parameter names, and at least one")
         if function in _LEDGER:
             self._check_rows(function, [getattr(operand, "name", "") for operand in positional])
-        if function == "sum" or function in _LEDGER:
+        if function in ("sum", "min", "max", *_LEDGER):
             self._check_all(positional)
+        if function == "sum" or function in _LEDGER:
             return call("sum", positional)
         return call(function, positional)
 

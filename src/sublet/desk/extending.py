@@ -59,6 +59,7 @@ def _changed(base: Document, root: Table) -> Document:
     data["case"] = {**whole.table("case").data, **own, "name": name_of_file}
     source = f"scenario {name_of_file}"
     inputs: dict[str, Any] = {name: item.data for name, item in whole.named_tables("inputs")}
+    inputs_in = dict(base.inputs_in)
     table = root.table("set")
     for name in table.data:
         if name not in inputs:
@@ -67,13 +68,14 @@ def _changed(base: Document, root: Table) -> Document:
             advice = f'a name with dots in it stands in quotes: "{dotted}"' if dotted else nearest(name, inputs)
             raise table.fail(name, f"{name!r} is no input of {base.name}; {advice}")
         inputs[name] = {**inputs[name], **_input(table, name, source)}
+        inputs_in[name] = (root.document.name, table.line(name))
     if not table.data:
         raise root.fail("set", 'nothing is set; write an input and its number under [set], as in "in.price" = 12')
     root.finish()
     data["inputs"] = inputs
     data["sources"] = {**whole.table("sources").data, source: _source(data["case"])}
     digest = hashlib.sha256(f"{base.digest} {root.document.digest}".encode()).hexdigest()
-    return Document(base.name, data, base.lines, digest)
+    return Document(base.name, data, base.lines, digest, (*base.files, root.document.name), inputs_in)
 
 
 def _input(table: Table, name: str, source: str) -> Mapping[str, Any]:

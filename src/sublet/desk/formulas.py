@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import reduce
 from typing import Any
@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from sublet.desk.errors import BasisError, CaseError, UnitError, nearest
-from sublet.desk.lineage import NOTHING, Lineage
+from sublet.desk.lineage import NOTHING, Caveat, Lineage, readings, unlike_deals
 from sublet.desk.terms import Number, Term, as_term
-from sublet.desk.units import Unit, parse_unit, shared_basis
+from sublet.desk.units import NUMBER, Unit, parse_unit, shared_basis
 from sublet.values.errors import InvalidInputError
 
 
@@ -103,12 +103,11 @@ class Formula:
                 LIMITS[name].check(called or f"{self.name}(): {name}", term, called)
             arguments[name] = term
         result: Term = as_term(self.function(**arguments))
-        given = [as_term(value) for value in bound.arguments.values()]
-        return self._stated(result, given)
+        return self._stated(result, {name: as_term(value) for name, value in bound.arguments.items()})
 
-    def _stated(self, result: Term, given: Sequence[Term]) -> Term:
+    def _stated(self, result: Term, arguments: Mapping[str, Term]) -> Term:
         """The result with its unit, and with the basis and the lineage of what went in."""
-        unit = parse_unit(self.unit)
+        unit, given = parse_unit(self.unit), [*arguments.values()]
         units = [term.unit for term in given if term.unit is not None]
         if unit.basis is not None:
             units = []
@@ -118,10 +117,23 @@ class Formula:
             raise BasisError(f"{self.name}(): {error.message}", field="basis") from error
         if unit.basis is None and dict(unit.dimensions).get("W"):
             unit = replace(unit, basis=basis)
-        lineage = reduce(Lineage.joined, (term.lineage for term in given), NOTHING)
+        lineage = reduce(Lineage.joined, (term.lineage for term in given), NOTHING).with_caveats(
+            *self._caveats(arguments)
+        )
         whole = lineage.whole if unit.is_number else ""
         once = self.name in ONE_YEAR_INCOME or lineage.comes_once
         return result.in_unit(unit).with_lineage(replace(lineage, whole=whole, comes_once=once))
+
+    def _caveats(self, arguments: Mapping[str, Term]) -> list[Caveat | None]:
+        """What the call takes for granted of its arguments. A typed number is in the parameter's unit, of no stated basis."""
+        names = [term.name or f"{self.name}(): {name}" for name, term in arguments.items()]
+        typed = {
+            name: term.unit is None or (term.op == "const" and term.unit.is_number) for name, term in arguments.items()
+        }
+        units = [
+            parse_unit(self.units[name]) if typed[name] else term.unit or NUMBER for name, term in arguments.items()
+        ]
+        return [unlike_deals([term.lineage for term in arguments.values()], names), *readings(units, names)]
 
     def _converted(self, name: str, term: Term) -> Term:
         wanted: Unit = parse_unit(self.units[name])

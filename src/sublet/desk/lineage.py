@@ -7,29 +7,58 @@ again doesn't change what was measured, so it doesn't change what the figure may
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from sublet.desk.errors import FamilyError
-from sublet.desk.units import Unit
+from sublet.desk.units import Basis, Unit
 
 _SHARE_OF = re.compile(r"^(?:share|%|x) of (.+)$")
-_MULTIPLES = ("x", "multiple")
+_MULTIPLE = re.compile(r"^(?:x|multiple)(?: of .+)?$")
+_YIELDS = ("rate",)
 _VALUATION = "valuation."
 DEAL = "price of deal "
 """The family of a deal's price starts with this; deals differ in size, term and what is included."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Caveat:
+    """What a calculation took for granted, or what makes its result not comparable: each result that rests on it shows it.
+
+    `kind` is one of CAVEATS, `about` the names that it is about, `reading` the basis that was taken for granted.
+    """
+
+    kind: str
+    about: tuple[str, ...]
+    reading: str = ""
+
+    def __str__(self) -> str:
+        return CAVEATS[self.kind].format(about=" and ".join(self.about), reading=self.reading)
+
+
+BASIS_OF_PRICE, BASIS_OF_POWER, UNLIKE_DEALS, KEPT_APART = "basis of price", "basis of power", "deals", "rows"
+CAVEATS: Mapping[str, str] = {
+    BASIS_OF_PRICE: "basis of the price {about} not stated; read as {reading}",
+    BASIS_OF_POWER: "basis of the power {about} not stated; read as {reading}",
+    UNLIKE_DEALS: "not comparable: {about} are prices of deals of unlike size, term and inclusion",
+    KEPT_APART: "not comparable: by its own row, {about} are not to be combined",
+}
+"""What a caveat says in JSON, in the workbook and in `explain`, with names; for readers, see phrases.CAVEATS."""
 
 
 @dataclass(frozen=True, slots=True)
 class Lineage:
     """`families` of everything used; `capacities`, those of them that are families of power; `whole`, a share's total.
 
-    `comes_once` marks the income of one year's lease, which a valuation multiple must not be put on.
+    `comes_once` marks the income of one year's lease, which a valuation multiple must not be put on. `caveats` go along
+    with every number that is made of this one.
     """
 
     families: frozenset[str] = frozenset()
     capacities: frozenset[str] = frozenset()
     whole: str = ""
     comes_once: bool = False
+    caveats: frozenset[Caveat] = frozenset()
 
     @property
     def family(self) -> str:
@@ -40,7 +69,18 @@ class Lineage:
         """Made of both; the total of a share is kept if only one of them has one."""
         whole = self.whole if not other.whole or self.whole == other.whole else other.whole if not self.whole else ""
         once = self.comes_once or other.comes_once
-        return Lineage(self.families | other.families, self.capacities | other.capacities, whole, once)
+        caveats = self.caveats | other.caveats
+        return Lineage(self.families | other.families, self.capacities | other.capacities, whole, once, caveats)
+
+    @property
+    def deals(self) -> frozenset[str]:
+        """The families of deals' prices."""
+        return frozenset(name for name in self.families if name.startswith(DEAL))
+
+    def with_caveats(self, *found: Caveat | None) -> Lineage:
+        """The same with more caveats; None stands for none."""
+        more = frozenset(caveat for caveat in found if caveat is not None)
+        return replace(self, caveats=self.caveats | more) if more - self.caveats else self
 
 
 NOTHING = Lineage()
@@ -76,23 +116,61 @@ def of_sum(left: Lineage, right: Lineage, unit: Unit, names: tuple[str, str]) ->
 def of_product(left: Lineage, right: Lineage, units: tuple[Unit, Unit], names: tuple[str, str]) -> Lineage:
     """The lineage of a product. Raises FamilyError for a valuation multiple on income that comes once."""
     for lineage, unit, multiple, other in ((right, units[1], units[0], left), (left, units[0], units[1], right)):
-        is_money = bool(dict(unit.dimensions).get("USD"))
-        is_multiple = multiple.label in _MULTIPLES or (
+        is_multiple = bool(_MULTIPLE.match(multiple.label)) or (
             multiple.is_number and any(name.startswith(_VALUATION) for name in other.families)
         )
-        if lineage.comes_once and is_money and is_multiple:
-            raise FamilyError(
-                f"{names[0]} times {names[1]} puts a multiple on the income of a lease that ends; value it with "
-                "bridge_value(), which discounts it with a renewal probability",
-                field="multiple",
-            )
-    return left.joined(right)
+        if lineage.comes_once and _is_money(unit) and is_multiple:
+            raise _capitalized(f"{names[0]} times {names[1]} puts a multiple on")
+    return left.joined(right).with_caveats(unlike_deals((left, right), names), *readings(units, names))
 
 
-def of_quotient(left: Lineage, right: Lineage, unit: Unit, below: str) -> Lineage:
-    """The lineage of a quotient; where it is a plain number, it is a share of what stands `below`."""
-    found = left.joined(right)
-    return replace(found, whole=below) if unit.is_number and below else found
+def of_quotient(left: Lineage, right: Lineage, units: tuple[Unit, Unit], names: tuple[str, str], below: str) -> Lineage:
+    """The lineage of a quotient; where it is a plain number, it is a share of what stands `below`.
+
+    Raises FamilyError for income that comes once over a yield, which is a multiple the other way round.
+    """
+    if left.comes_once and _is_money(units[0]) and units[1].label in _YIELDS:
+        raise _capitalized(
+            f"{names[0]} divided by the rate {names[1]} (if it is no yield, give it as a share) capitalizes"
+        )
+    found = left.joined(right).with_caveats(unlike_deals((left, right), names), *readings(units, names))
+    if right.whole:
+        # An increase over its share of a total gives the total, which doesn't end with the lease.
+        found = replace(found, comes_once=right.comes_once)
+    is_number = units[0].dimensions == units[1].dimensions
+    return replace(found, whole=below) if is_number and below else found
+
+
+def unlike_deals(sides: Sequence[Lineage], names: Sequence[str]) -> Caveat | None:
+    """The caveat of a calculation with the prices of two deals; None where there are not two."""
+    met = [(side.deals, name) for side, name in zip(sides, names, strict=True) if side.deals]
+    if len({deals for deals, _ in met}) < 2:
+        return None
+    return Caveat(UNLIKE_DEALS, tuple(name.strip("'") for _, name in met))
+
+
+def readings(units: Sequence[Unit], names: Sequence[str]) -> tuple[Caveat, ...]:
+    """What is taken for granted where watts of a stated basis meet watts of one that isn't stated: that both are the same."""
+    counted = [(unit, name) for unit, name in zip(units, names, strict=True) if dict(unit.dimensions).get("W")]
+    known = next((unit.basis for unit, _ in counted if unit.basis not in (None, Basis.UNKNOWN)), None)
+    if known is None:
+        return ()
+    return tuple(
+        Caveat(BASIS_OF_PRICE if unit.is_per_watt else BASIS_OF_POWER, (name.strip("'"),), str(known))
+        for unit, name in counted
+        if unit.basis in (None, Basis.UNKNOWN)
+    )
+
+
+def _capitalized(what: str) -> FamilyError:
+    return FamilyError(
+        f"{what} the income of a lease that ends; value it with bridge_value(), which discounts it with a renewal probability",
+        field="multiple",
+    )
+
+
+def _is_money(unit: Unit) -> bool:
+    return bool(dict(unit.dimensions).get("USD"))
 
 
 def _is_power(unit: Unit) -> bool:

@@ -66,20 +66,6 @@ HEAD: Mapping[str, str] = {
     "zh-Hans": "{owner}，数据截至{as_of}。案例 {name} 第{version}版，哈希值 {digest}。",
 }
 
-DOUBTED: Mapping[str, str] = {
-    "en": "as printed, though its own deal contradicts it: {kind}",
-    "zh-Hant": "沿用原文數字，但與交易條件不符：{kind}",
-    "zh-Hans": "沿用原文数字，但与交易条件不符：{kind}",
-}
-"""What a number says that rests on a flagged one by the case's choice."""
-
-CORRECTED: Mapping[str, str] = {
-    "en": "by the deal's own terms, the printed number being flagged: {kind}",
-    "zh-Hant": "改採依交易條件計算的數字，原文疑有誤：{kind}",
-    "zh-Hans": "改用按交易条件计算的数字，原文疑有误：{kind}",
-}
-"""What a number says that rests on the deal's own terms in place of a flagged one."""
-
 SENTENCES: Phrases = {
     "bridge": {
         "en": "Leasing {power} for a year at {price} would give {result} after an incremental cost of {cost}. That treats the "

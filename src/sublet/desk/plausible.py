@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from sublet.desk.sheet import Value
 from sublet.desk.units import parse_unit
@@ -43,11 +44,17 @@ PUE_MAX = 3.0
 
 @dataclass(frozen=True, slots=True)
 class Doubt:
-    """A given number that is hardly meant, with its line and what speaks against it."""
+    """A given number that is hardly meant, with its line and what speaks against it; `file` is empty for the case's own file."""
 
     name: str
     line: int
     message: str
+    file: str = ""
+
+    @property
+    def place(self) -> str:
+        """Name and line of the other file, empty for the case's own."""
+        return f"{Path(self.file).name}:{self.line}" if self.file else ""
 
 
 def doubts(values: Iterable[Value]) -> list[Doubt]:
@@ -60,8 +67,9 @@ def doubts(values: Iterable[Value]) -> list[Doubt]:
                 found.append(
                     Doubt(
                         value.name,
-                        value.line,
+                        value.file_line if value.file else value.line,
                         f"{value.name} is {value.number:g} {value.unit}: {words}; check number and unit",
+                        value.file,
                     )
                 )
     return found

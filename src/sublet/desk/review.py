@@ -31,7 +31,10 @@ def review(desk: Desk) -> list[Finding]:
     `untranslated`."""
     return [
         *(Finding("problem", item.name or item.part, _line(item.message), item.reason) for item in desk.problems),
-        *(Finding("implausible", item.name, item.line, item.message) for item in doubts(desk.sheet)),
+        *(
+            Finding("implausible", item.name, item.line, f"{item.place}: {item.message}" if item.file else item.message)
+            for item in doubts(desk.sheet)
+        ),
         *_contradictory(desk),
         *_unsourced(desk),
         *_stale(desk),

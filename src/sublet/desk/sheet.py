@@ -13,7 +13,7 @@ import numpy as np
 from sublet.desk.distributions import Distribution
 from sublet.desk.errors import CalculationError, CaseError, FamilyError, UnknownNameError, nearest
 from sublet.desk.intervals import Interval
-from sublet.desk.lineage import Lineage, of_given
+from sublet.desk.lineage import Caveat, Lineage, of_given
 from sublet.desk.terms import Term, evaluate, formula_text, is_finite, names_in, reference
 from sublet.desk.units import Basis, Unit, parse_unit
 
@@ -70,7 +70,10 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """A named number, list or text. `term` is its calculation, None for what was given; `line` is where the file says it."""
+    """A named number, list or text. `term` is its calculation, None for what was given; `line` is where the case says it.
+
+    `file` and `file_line` are where it stands if another file gives it: a table's data file, or a scenario file.
+    """
 
     name: str
     content: float | tuple[float, ...] | str
@@ -87,7 +90,9 @@ class Value:
     line: int = 0
     made_of: Lineage | None = None
     basis: Basis | None = None
-    marks: tuple[Mark, ...] = ()
+    marks: tuple[Mark | Caveat, ...] = ()
+    file: str = ""
+    file_line: int = 0
 
     @property
     def is_number(self) -> bool:
@@ -231,13 +236,14 @@ class Sheet:
             name, result.value, unit, Status(status) if status else _inferred(given), _sources(given, note),
             max((part.date for part in given if part.date), default=""), formula_text(result), note, result,
             family=lineage.family, line=line, made_of=lineage, basis=result.unit.basis if result.unit else None,
+            marks=tuple(sorted(lineage.caveats)),
         )  # fmt: skip
         self._put(value)
         self._definitions[name] = Term(result.op, result.args, result.value, result.name)
         self._leaves[name] = leaves
         return self.ref(name)
 
-    def mark(self, name: str, reservation: Mark) -> None:
+    def mark(self, name: str, reservation: Mark | Caveat) -> None:
         """Put a reservation on a result: anyone who shows the number shows it too."""
         self._values[name] = replace(self[name], marks=(*self[name].marks, reservation))
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from sublet.desk.errors import UnitError
 from sublet.desk.lineage import NOTHING, Lineage, of_given, of_product, of_quotient, of_sum
 from sublet.desk.lists import present_value, rate_of_return, row_of
-from sublet.desk.units import NUMBER, Unit, check_basis
+from sublet.desk.units import NUMBER, Unit, check_basis, parse_unit
 from sublet.values.errors import InvalidInputError
 
 Number: TypeAlias = Any
@@ -105,6 +105,11 @@ def constant(value: float, unit: Unit | None = None) -> Term:
     return Term("const", (), float(value), unit=unit)
 
 
+def on_axis_of(value: float, unit: str, like: Term) -> Term:
+    """A number of an axis along which `like` is moved: in `unit`, at the basis of `like`."""
+    return constant(value, replace(parse_unit(unit), basis=like.unit.basis if like.unit else None))
+
+
 def reference(name: str, value: float, unit: Unit, family: str = "", lineage: Lineage | None = None) -> Term:
     """A named value of the case: of one `family`, or of the `lineage` that its calculation gave it."""
     return Term("ref", (), value, name, unit, lineage if lineage is not None else of_given(family, unit))
@@ -143,15 +148,16 @@ def greatest(left: Number, right: Number) -> Number:
 def compared(sign: str, left: Term, right: Term) -> Term:
     """1 where `left sign right` holds, 0 where not. Raises UnitError, BasisError or FamilyError for unlike things."""
     unit, left, right = _units_of("-", left, right)
-    if unit is not None:
-        _lineage_of("-", left, right, unit)
-    return Term(sign, (left, right), float(_apply(sign, [left.value, right.value])), unit=NUMBER)
+    met = _lineage_of("-", left, right, unit) if unit is not None else NOTHING
+    value = float(_apply(sign, [left.value, right.value]))
+    return Term(sign, (left, right), value, unit=NUMBER, lineage=NOTHING.with_caveats(*met.caveats))
 
 
 def chosen(condition: Term, then: Term, otherwise: Term) -> Term:
     """`then` where the condition holds, else `otherwise`; both must be things that could be added to each other."""
     unit, then, otherwise = _units_of("max", then, otherwise)
     lineage = _lineage_of("max", then, otherwise, unit) if unit is not None else NOTHING
+    lineage = lineage.with_caveats(*condition.lineage.caveats)
     value = then.value if condition.value else otherwise.value
     return Term("if", (condition, then, otherwise), value, unit=unit, lineage=lineage)
 
@@ -224,7 +230,8 @@ def _lineage_of(op: str, left: Term, right: Term, unit: Unit) -> Lineage:
         return of_product(left.lineage, right.lineage, (left.unit or NUMBER, right.unit or NUMBER), names)
     if op == "/":
         below = "" if right.op == "const" or (right.unit or NUMBER).is_number else right.name or formula_text(right)
-        return of_quotient(left.lineage, right.lineage, unit, below)
+        units = (left.unit or NUMBER, right.unit or NUMBER)
+        return of_quotient(left.lineage, right.lineage, units, names, below)
     if op == "**" or (unit.is_number and "const" in (left.op, right.op)):
         return left.lineage.joined(right.lineage)
     return of_sum(left.lineage, right.lineage, unit, names)

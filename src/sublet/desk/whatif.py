@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,21 +60,40 @@ class WhatIf:
 
 
 class Cases:
-    """The case behind the page: read again when its file changes. Without a path, the starter that ships with Sublet."""
+    """The case behind the page: read again when a file that it is made of changes. Without a path, the starter of Sublet."""
 
     def __init__(self, path: Path | None) -> None:
         self._path = path
-        self._kept: tuple[float, Desk] | None = None
+        self._kept: tuple[Mapping[str, tuple[int, int]], Desk] | None = None
 
     def desk(self) -> Desk:
         """The case. Raises CaseError with file and line where it can't be used."""
         kept, path = self._kept, self._path
-        changed = path.stat().st_mtime if path is not None and path.exists() else 0.0
-        if kept is None or kept[0] != changed:
-            starter = build_case(parse_document(template_text().encode(), "starter.toml")) if path is None else None
-            kept = (changed, starter or open_case(path or Path()))
-            self._kept = kept
-        return kept[1]
+        if kept is not None and (path is None or kept[0] == _stamps(kept[0])):
+            return kept[1]
+        if path is None:
+            desk = build_case(parse_document(template_text().encode(), "starter.toml"))
+            self._kept = ({}, desk)
+            return desk
+        before = {} if kept is None else _stamps(kept[0])
+        desk = open_case(path)
+        # A file that was changed while it was read has an older stamp here, and is read again.
+        stamps = _stamps([str(path), *desk.files])
+        self._kept = ({file: before.get(file, stamp) for file, stamp in stamps.items()}, desk)
+        return desk
+
+
+def _stamps(files: Iterable[str]) -> dict[str, tuple[int, int]]:
+    """When each file was changed last, and its size; zeros where it is not there."""
+    found = {}
+    for file in files:
+        try:
+            status = Path(file).stat()
+        except OSError:
+            found[file] = (0, 0)
+            continue
+        found[file] = (status.st_mtime_ns, status.st_size)
+    return found
 
 
 def controls(desk: Desk, language: str = "en") -> tuple[Control, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from sublet.desk.desk import Desk
@@ -21,7 +22,7 @@ def as_json(desk: Desk, simulated: Sequence[SimulatedResult], fans: Sequence[Fan
         },
         "results": list(heading.results),
         "problems": [asdict(problem) for problem in desk.problems],
-        "doubts": [asdict(doubt) for doubt in doubts(desk.sheet)],
+        "doubts": [{**asdict(doubt), "file": Path(doubt.file).name} for doubt in doubts(desk.sheet)],
         "values": desk.values(),
         "statements": [_statement(row) for row in desk.statements],
         "scenarios": [

@@ -30,6 +30,7 @@ from sublet.desk.report.blocks import (
 )
 from sublet.desk.report.numbers import tools
 from sublet.desk.report.wording import Wording
+from sublet.desk.reservations import reservations
 from sublet.desk.sheet import STATUS_MEANINGS, Sheet, Status, Value
 
 _DATE = re.compile(r"\d{4}-\d\d(-\d\d)?")
@@ -57,6 +58,10 @@ def render(desk: Desk, parts: Sequence[Section], version: str, w: Wording | None
         "Sublet": version,
     }
     return render_page(w.called(heading.title), meta, parts, Paper(desk.sheet, w), answer(desk, w))
+
+
+NOTE_SIGNS = ("*", "**", "***", "****")
+"""For what several numbers of a table say of themselves; a table with more kinds of reservations says the rest in its cells."""
 
 
 class Paper:
@@ -178,6 +183,7 @@ def _table(block: TableBlock, paper: Paper, linked: bool, defines: bool) -> str:
         for place, column in enumerate(block.columns)
     )
     rows = []
+    notes = _notes(block, paper)
     wide = {
         place for row in block.rows for place, cell in enumerate(row) if isinstance(cell, str) and len(cell) > WIDE_CELL
     }
@@ -191,14 +197,24 @@ def _table(block: TableBlock, paper: Paper, linked: bool, defines: bool) -> str:
                 cell,
                 paper,
                 linked,
-                _Look("key" if place == 0 else "long" if place in wide else "", place in right, label),
+                _Look("key" if place == 0 else "long" if place in wide else "", place in right, label, notes),
             )
             for place, (cell, label) in enumerate(zip(row, block.columns, strict=True))
         )
         rows.append(f"<tr{anchor}>{cells}</tr>")
     caption = f"<caption>{_prose(block.caption, paper)}</caption>" if block.caption else ""
     css = ' class="pair"' if len(block.columns) == 2 else ' class="cards"' if len(block.columns) >= CARD_COLUMNS else ""
-    return f'<div class="scroll"><table{css}>{caption}<thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
+    below = "".join(f'<span class="doubt">{sign} {escape(words)}</span>' for words, sign in notes.items())
+    table = f"<table{css}>{caption}<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+    return f'<div class="scroll">{table}{below}</div>'
+
+
+def _notes(block: TableBlock, paper: Paper) -> dict[str, str]:
+    """Reservations that several numbers of a table have, each with the sign that stands for it: said once, below the table."""
+    cells = (cell for row in block.rows for cell in row if isinstance(cell, Ref))
+    told = [words for cell in cells for words in reservations(paper.sheet[cell.name].marks, paper.w.language)]
+    several = [words for words in dict.fromkeys(told) if told.count(words) > 1]
+    return dict(zip(several, NOTE_SIGNS, strict=False))
 
 
 def _columns_of_numbers(block: TableBlock) -> frozenset[int]:
@@ -213,17 +229,17 @@ def _columns_of_numbers(block: TableBlock) -> frozenset[int]:
 
 
 class _Look:
-    """How a cell is set: its class, whether numbers stand at the right, and the label that a card gives it."""
+    """How a cell is set: its class, whether numbers stand at the right, the label that a card gives it, and the table's notes."""
 
-    def __init__(self, css: str, right: bool, label: str) -> None:
-        self.css, self.right, self.label = css, right, label
+    def __init__(self, css: str, right: bool, label: str, notes: Mapping[str, str]) -> None:
+        self.css, self.right, self.label, self.notes = css, right, label, notes
 
 
 def _cell(cell: Cell, paper: Paper, linked: bool, look: _Look) -> str:
     label = f' data-label="{escape(look.label, quote=True)}"'
     number = "num right" if look.right else "num"
     if isinstance(cell, Ref):
-        return f'<td class="{number}"{label}>{_number(paper, paper.sheet[cell.name], cell.digits, linked)}</td>'
+        return f'<td class="{number}"{label}>{_number(paper, cell, linked, look.notes)}</td>'
     if isinstance(cell, float | int):
         return f'<td class="{number}"{label}>{figure(float(cell))}</td>'
     kind = "num" if _DATE.fullmatch(cell) else look.css
@@ -231,15 +247,19 @@ def _cell(cell: Cell, paper: Paper, linked: bool, look: _Look) -> str:
     return f"<td{css}{label}>{escape(cell)}</td>"
 
 
-def _number(paper: Paper, value: Value, digits: int, linked: bool) -> str:
-    w = paper.w
+def _number(paper: Paper, cell: Ref, linked: bool, notes: Mapping[str, str]) -> str:
+    w, value = paper.w, paper.sheet[cell.name]
     if not value.is_number:
         return escape(str(value.content))
-    text = escape(w.number(value.number, value.unit)) if linked else figure(value.number, digits)
+    text = escape(w.number(value.number, value.unit)) if linked else figure(value.number, cell.digits)
     title = escape(f"{value.name}: {value.status}; {value.source}; {value.date}", quote=True)
     shown = f'<a class="v" href="#v-{escape(value.name, quote=True)}" title="{title}">{text}</a>' if linked else text
-    doubts = "; ".join(dict.fromkeys(w.mark(mark.kind, mark.is_recomputed) for mark in value.marks))
-    doubt = f'<span class="doubt">{escape(doubts)}</span>' if doubts else ""
+    told = reservations(value.marks, w.language)
+    signs = "".join(
+        f'<sup title="{escape(words, quote=True)}">{notes[words]}</sup>' for words in told if words in notes
+    )
+    doubts = "; ".join(words for words in told if words not in notes)
+    doubt = signs + (f'<span class="doubt">{escape(doubts)}</span>' if doubts else "")
     return f"{shown}{_badge(value.status, w)}{doubt}"
 
 

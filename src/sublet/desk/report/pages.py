@@ -109,7 +109,8 @@ def _headline(desk: Desk, w: Wording) -> Section:
     found = doubts(desk.sheet)
     for doubt in found[:DOUBTS_SHOWN]:
         told = doubt.message.replace(doubt.name, w.name(doubt.name), 1)
-        words = w("Line {a}: {b}", a=str(doubt.line), b=told if w.language == "en" else w.name(doubt.name))
+        told = told if w.language == "en" else w.name(doubt.name)
+        words = f"{doubt.place}: {told}" if doubt.file else w("Line {a}: {b}", a=str(doubt.line), b=told)
         blocks.append(Paragraph(words, "warn"))
     if len(found) > DOUBTS_SHOWN:
         more = str(len(found) - DOUBTS_SHOWN)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from math import log10
 
+from sublet.desk.phrases import slip_kind
 from sublet.desk.report import charts
 from sublet.desk.report.blocks import Block, Cell, Figure, Paragraph, Ref, Section, TableBlock, rows_of
 from sublet.desk.report.calibration import calibration
@@ -86,7 +87,7 @@ def _slip_words(w: Wording, deal: ComparableDeal) -> str:
             "{a}: printed {b}; its own terms give {c}. No known slip explains a factor of {d}.",
             a=title, b=printed, c=terms, d=factor,
         )  # fmt: skip
-    kind = w.mark(slip.kind, False).split(": " if w.language == "en" else "：", 1)[-1]
+    kind = slip_kind(slip.kind, w.language)
     return w(
         "{a}: printed {b}; its own terms give {c}, a factor of {d}: {e}.", a=title, b=printed, c=terms, d=factor, e=kind
     )

@@ -15,9 +15,10 @@ from functools import cache
 from importlib import resources
 
 from sublet.desk.desk import Desk
-from sublet.desk.phrases import STATUS_WORDS, VERDICT_WORDS, slip_kind
+from sublet.desk.phrases import STATUS_WORDS, VERDICT_WORDS
 from sublet.desk.quantities import day, period, written
 from sublet.desk.report.names import generated
+from sublet.desk.reservations import reservations
 from sublet.desk.sheet import Status, Value
 
 _SLOT = re.compile(r"\{([a-z]+)\}")
@@ -155,15 +156,8 @@ class Wording:
     def quantity(self, value: Value) -> str:
         """A value with its unit, and the reservation on it in words."""
         text = self.number(value.number, value.unit) if value.is_number else str(value.content)
-        marks = "; ".join(dict.fromkeys(self.mark(mark.kind, mark.is_recomputed) for mark in value.marks))
+        marks = "; ".join(reservations(value.marks, self.language))
         return f"{text} ({marks})" if marks and self.language == "en" else f"{text}（{marks}）" if marks else text
-
-    def mark(self, kind: str, recomputed: bool) -> str:
-        """What a number says that rests on a flagged one."""
-        told = slip_kind(kind, self.language)
-        if recomputed:
-            return self("by the deal's own terms, the printed number being flagged: {a}", a=told)
-        return self("as printed, though its own deal contradicts it: {a}", a=told)
 
     def _unit_words(self, text: str, unit: str) -> str:
         label = unit.partition(",")[0]

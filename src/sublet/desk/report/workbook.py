@@ -30,6 +30,7 @@ _VALUE_COLUMNS = (
     ("formula", 70),
     ("source", 50),
     ("note", 50),
+    ("reservation", 70),
 )
 
 
@@ -98,7 +99,8 @@ class Writer:
             page.write_string(row, 1, words, self._wrap)
 
     def results(self, desk: Desk) -> None:
-        page = self.page("Results", (("result", 56), ("value", 16), ("unit", 22), ("status", 12), ("name", 44)))
+        page = self.page("Results", (("result", 56), ("value", 16), ("unit", 22), ("status", 12), ("name", 44),
+                                      ("reservation", 70)))  # fmt: skip
         for row, name in enumerate(desk.heading.results, start=1):
             value = self.sheet[name]
             page.write_string(row, 0, desk.title(name))
@@ -106,6 +108,7 @@ class Writer:
             page.write_string(row, 2, value.unit)
             page.write_string(row, 3, str(value.status), self._statuses[value.status])
             page.write_string(row, 4, name)
+            page.write_string(row, 5, "; ".join(map(str, value.marks)))
 
     def problems(self, desk: Desk) -> None:
         if not desk.problems:
@@ -133,7 +136,15 @@ class Writer:
             assert value.term is not None
             page.write_string(row, 0, value.name)
             self.formula(page, row, 1, self.cells.formula(value.term), value.number)
-            self._texts(page, row, 2, (value.unit, str(value.status), value.formula, value.source, value.note), value)
+            texts = (
+                value.unit,
+                str(value.status),
+                value.formula,
+                value.source,
+                value.note,
+                "; ".join(map(str, value.marks)),
+            )
+            self._texts(page, row, 2, texts, value)
 
     def grid(self, desk: Desk, grid: Grid) -> None:
         """Cells that point at the values, so that a changed input changes the grid. No data table: those open blank."""

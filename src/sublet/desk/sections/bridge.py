@@ -18,7 +18,7 @@ from sublet.desk.earnings import (
     slope_of_price_at_cost,
     through_published_cell,
 )
-from sublet.desk.terms import Term, constant
+from sublet.desk.terms import Term, constant, on_axis_of
 from sublet.desk.units import parse_unit
 
 CELLS_MAX = 400
@@ -173,7 +173,7 @@ def _grids(
 
 
 def _cell(inputs: _Inputs, mode: str, power: float, price: float) -> Term:
-    at_power, at_price = constant(power, parse_unit("MW")), constant(price, parse_unit("USD/W-yr"))
+    at_power, at_price = on_axis_of(power, "MW", inputs.power), on_axis_of(price, "USD/W-yr", inputs.price)
     if mode in ("affine", "full_cost"):
         return _result(inputs, at_power, at_price, full_cost=mode == "full_cost")
     assert inputs.increment is not None
@@ -202,9 +202,9 @@ def _envelope(
     pairs = []
     for price in axis_price:
         names = []
-        for end, cost in (("c_low", constant(0.0, parse_unit("USD/W-yr"))), ("c_high", high)):
+        for end, cost in (("c_low", on_axis_of(0.0, "USD/W-yr", high)), ("c_high", high)):
             name = f"grid.envelope_{power:g}_at_{price:g}.{end}"
-            at = constant(price, parse_unit("USD/W-yr"))
+            at = on_axis_of(price, "USD/W-yr", inputs.price)
             build.derive(
                 table, name, through_published_cell(inputs.increment, inputs.price, at, cost), "USD/share", "bound"
             )

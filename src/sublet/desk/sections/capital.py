@@ -15,7 +15,7 @@ from sublet.desk.capex import (
 )
 from sublet.desk.case import Build
 from sublet.desk.documents import Table, at_line
-from sublet.desk.terms import Term, constant
+from sublet.desk.terms import Term, constant, on_axis_of
 from sublet.desk.units import parse_unit
 
 
@@ -202,7 +202,7 @@ def _prices(table: Table, build: Build) -> tuple[_PriceTable, _PriceTable]:
                 raise table.cannot(
                     "axis_price", f"at {price:g} USD/W-yr the margin is not above zero, so nothing is paid back"
                 )
-            build.derive(table, key, payback(capex, constant(price), cost), "years", "modeled")
+            build.derive(table, key, payback(capex, on_axis_of(price, "USD/W-yr", capex), cost), "years", "modeled")
             back_row.append((price, key))
         full.append((label, tuple(full_row)))
         back.append((label, tuple(back_row)))

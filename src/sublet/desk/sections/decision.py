@@ -14,7 +14,7 @@ from sublet.desk.earnings import lease_revenue
 from sublet.desk.errors import CaseError
 from sublet.desk.leasing import displaced_at_most, indifference_price, lease_over_keeping, replacement_capex
 from sublet.desk.sheet import Sheet
-from sublet.desk.terms import Term, constant
+from sublet.desk.terms import Term, constant, on_axis_of
 
 CELLS_MAX = 200
 
@@ -83,7 +83,7 @@ def read(root: Table, build: Build) -> Decision | None:
         line = []
         for rent in axis_price:
             name = f"decision.at_{rent:g}_{share * 100:g}"
-            build.derive(table, name, result(constant(share), constant(rent)), unit)
+            build.derive(table, name, result(constant(share), on_axis_of(rent, "USD/W-yr", price)), unit)
             line.append(name)
         cells.append(tuple(line))
     made = Decision(

@@ -27,6 +27,7 @@ def read_file(table: Table, build: Build, shape: Shape) -> tuple[Table, list[Row
     folder = Path(table.document.name).parent
     sheet = at_line(table, "file", read_rows, folder, table.text("file"), table.text("sheet", ""))
     build.imported.append(sheet.digest)
+    build.files.append(sheet.name)
     called = _called(table, shape, sheet)
     document = replace(table.document, name=sheet.name)
     inside = replace(table, document=document)

@@ -86,6 +86,7 @@ def _give(table: Table, build: Build, shape: Shape, place: tuple[str, str, str],
     value = Value(
         name, cell.number, unit, status, source.title, dated, note=cell.note, 
         family=shape.families.get(column, ""), line=shape.home or cell.line,
+        file=table.document.name if shape.home else "", file_line=cell.line if shape.home else 0,
     )  # fmt: skip
     placed = _at(table, cell.line)
 
