@@ -8,7 +8,9 @@ from itertools import combinations
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from sublet.cli import app
 from sublet.desk.briefing import brief
 from sublet.desk.desk import LANGUAGES, Desk, build_case, open_case
 from sublet.desk.documents import parse_document
@@ -22,6 +24,7 @@ from sublet.desk.starters import STARTERS, starter_text
 from sublet.desk.template import template_text
 from sublet.desk.terms import Term, reference
 from sublet.desk.units import parse_unit
+from sublet.desk.whatif import what_if
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 EXAMPLE = (EXAMPLES / "hyperscaler-2026.toml").read_text()
@@ -146,3 +149,14 @@ def test_a_case_that_states_every_basis_has_no_reservation(name: str) -> None:
 def test_nor_has_a_case_to_start_from(text: str) -> None:
     desk = build_case(parse_document(text.encode(), "case.toml"))
     assert not [value.name for value in desk.sheet if value.marks]
+
+
+def test_commands_that_print_numbers_alone_and_the_what_if_page_say_it_too(tmp_path: Path) -> None:
+    path = tmp_path / "case.toml"
+    path.write_text(starter_text("university", "mine").replace('unit = "USD/W-yr, IT"', 'unit = "USD/W-yr"', 1))
+    told = READ.format("price", "in.price", "IT")
+    for command in (["mc", str(path), "--samples", "1000"], ["sensitivity", str(path), "bridge.contribution"]):
+        found = CliRunner().invoke(app, ["desk", *command])
+        assert found.exit_code == 0 and told in found.output.replace("\n", " "), command
+    rows = what_if(open_case(path), {"in.price": "11"}, "zh-Hant").results
+    assert "價格以何種用電計" in next(row.label for row in rows if row.name == "bridge.contribution")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from sublet.desk.briefing import brief
 from sublet.desk.desk import Desk, build_case, open_case
 from sublet.desk.documents import parse_document
 from sublet.desk.errors import CaseError
@@ -64,3 +65,19 @@ def test_a_scope_names_a_statement(scope: str, near: str) -> None:
     text = CASE.read_text(encoding="utf-8").replace('scope = "b48"', f'scope = "{scope}"')
     with pytest.raises(CaseError, match=rf"case\.toml:\d+.*scope '{scope}' is no statement of this case.*{near}"):
         build_case(parse_document(text.encode(), "case.toml"))
+
+
+@pytest.mark.parametrize("language", ["en", "zh-Hant", "zh-Hans"])
+def test_what_has_no_date_has_no_weight_and_is_told_as_that(desk: Desk, language: str) -> None:
+    """The benchmarks and the open items: rows with their status and a caution, one sentence, no signal and no evidence."""
+    follow_ups = {"b55", "b57"}
+    w = Wording(desk, language)
+    (table,) = next(section for section in sections(desk, [], [], w) if section.id == "statements").blocks
+    rows = dict(zip([row.id for row in desk.statements], table.rows, strict=True))  # type: ignore[union-attr]
+    for name in follow_ups:
+        assert rows[name][5] == w.status(desk.sheet[name].status)
+        assert rows[name][6] == w.called("no date is given, so it has no weight")
+    assert not follow_ups & {item.id for verdict in desk.verdicts for item in verdict.judgment.question.evidence}
+    assert desk.signals is not None and not follow_ups & {item.id for item in desk.signals.signals}
+    told = {"en": "without a date and so without weight", "zh-Hant": "因此不計權重", "zh-Hans": "故不计权重"}
+    assert told[language] in brief(desk, language).render().replace("\n  ", " ")

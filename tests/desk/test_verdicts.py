@@ -16,6 +16,7 @@ from sublet.desk.documents import parse_document
 from sublet.desk.errors import CaseError
 from sublet.desk.report.page import render
 from sublet.desk.report.pages import sections
+from sublet.desk.review import review
 from sublet.desk.verdicts import (
     CREDIBILITY,
     GROUP_CAP_DB,
@@ -162,6 +163,21 @@ def test_what_is_no_evidence_is_told(old: str, new: str, words: str) -> None:
     except CaseError as error:
         told = error.message
     assert words in told and told.startswith("case.toml:")
+
+
+def test_a_verdict_has_a_date_on_which_it_is_settled() -> None:
+    with pytest.raises(CaseError, match="settles_on"):
+        build_case(parse_document(EXAMPLE.replace("settles_on = 2026-12-31\n", "", 1).encode(), "case.toml"))
+    late = EXAMPLE.replace("settles_on = 2026-12-31", "settles_on = 2026-06-30", 1)
+    (found,) = [item for item in review(build_case(parse_document(late.encode(), "case.toml"))) if item.kind == "due"]
+    assert found.name == "verdict.surplus" and "give its outcome under [[settled]]" in found.message and found.line > 1
+    outcome = (
+        '\n[[settled]]\nid = "surplus"\nquestion = "to spare?"\nasked_on = 2026-01-01\nprobability = 0.3\n'
+        'settled_on = 2026-06-30\ncame_true = false\nsource = "desk"\n'
+    )
+    desk = build_case(parse_document((late + outcome).encode(), "case.toml"))
+    assert not [item for item in review(desk) if item.kind == "due"]
+    assert desk.score is not None and desk.score.questions == 1
 
 
 def test_questions_that_make_no_sense_are_refused() -> None:

@@ -204,6 +204,7 @@ def mc(
     with Progress(console=Screen(stderr=True), disable=count < _PROGRESS_FROM) as progress:
         task = progress.add_task("drawing", total=count)
         found = run_simulation(desk, samples, seed, lambda done: progress.advance(task, done))
+    _reserve(desk, [item.name for item in found])
     if as_json:
         print_json([_simulated(item, desk.sheet[item.name].unit) for item in found])
         return
@@ -249,6 +250,7 @@ def sensitivity(
     desk = _opened(case)
     sheet = desk.sheet
     found = swings(sheet, result, inputs or ())
+    _reserve(desk, [result])
     pair = None
     if rows is not None and columns is not None:
         down, across = (spaced(*ends_of(sheet, name)[:2], points) for name in (rows, columns))
@@ -302,6 +304,7 @@ def diff(
 
     old, new = _opened(before), _opened(after)
     found = compare(old, new, result or ())
+    _reserve(new, [item.name for item in found.results])
     inputs = [
         {"name": item.name, "unit": item.unit, "before": item.before, "after": item.after} for item in found.inputs
     ]
@@ -385,6 +388,11 @@ def _opened(case: Path) -> Desk:
     _tell(problem.message for problem in desk.problems)
     _tell(f"{doubt.file or desk.path}:{doubt.line}: {doubt.message}" for doubt in doubts(desk.sheet))
     return desk
+
+
+def _reserve(desk: Desk, names: Iterable[str]) -> None:
+    """What results say of themselves, where a command prints their numbers alone."""
+    _tell(f"{name}: {mark}" for name in names for mark in desk.sheet[name].marks)
 
 
 def _tell(messages: Iterable[str]) -> None:

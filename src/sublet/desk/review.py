@@ -27,7 +27,7 @@ class Finding:
 
 
 def review(desk: Desk) -> list[Finding]:
-    """All findings by kind: `problem`, `implausible`, `contradictory`, `unsourced`, `stale`, `unused`,
+    """All findings by kind: `problem`, `implausible`, `contradictory`, `unsourced`, `stale`, `unused`, `due`,
     `untranslated`."""
     return [
         *(Finding("problem", item.name or item.part, _line(item.message), item.reason) for item in desk.problems),
@@ -39,6 +39,7 @@ def review(desk: Desk) -> list[Finding]:
         *_unsourced(desk),
         *_stale(desk),
         *_unused(desk),
+        *_due(desk),
         *_untranslated(desk),
     ]
 
@@ -120,6 +121,19 @@ def _unused(desk: Desk) -> Iterator[Finding]:
     for value in _inputs(desk):
         if value.is_number and value.name not in used | stems:
             yield Finding("unused", value.name, value.line, "no result hangs on it")
+
+
+def _due(desk: Desk) -> Iterator[Finding]:
+    """A verdict is a question with a date: on that day it has an outcome, which the case has not been told."""
+    known = {item.id for item in desk.settled}
+    for verdict in desk.verdicts:
+        question = verdict.judgment.question
+        if question.settles_on <= desk.heading.as_of and question.id not in known:
+            line = desk.sheet[verdict.probability].line
+            words = (
+                f"it was to be settled by {question.settles_on}; give its outcome under [[settled]], or a later date"
+            )
+            yield Finding("due", f"verdict.{question.id}", line, words)
 
 
 def _inputs(desk: Desk) -> Iterator[Value]:

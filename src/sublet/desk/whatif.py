@@ -153,7 +153,14 @@ def what_if(desk: Desk, asked: Mapping[str, str], language: str = "en") -> WhatI
         value = desk.sheet[name]
         after = desk.sheet.recalculated(name, moved) if moved else value.number
         words = (w.number(value.number, value.unit), w.number(after, value.unit))
-        results.append(Result(name, w.name(name), *words, changed=not math.isclose(after, value.number, rel_tol=1e-9)))
+        results.append(
+            Result(
+                name,
+                w.reserved(w.name(name), value),
+                *words,
+                changed=not math.isclose(after, value.number, rel_tol=1e-9),
+            )
+        )
     main = desk.sheet[desk.bridge.result]
     years, yearly = settings[TERM], desk.sheet.recalculated(main.name, moved) if moved else main.number
     before, whole = w.number(main.number, main.unit), w.number(yearly * years, main.unit)

@@ -156,6 +156,10 @@ class Wording:
     def quantity(self, value: Value) -> str:
         """A value with its unit, and the reservation on it in words."""
         text = self.number(value.number, value.unit) if value.is_number else str(value.content)
+        return self.reserved(text, value)
+
+    def reserved(self, text: str, value: Value) -> str:
+        """Words for a value, and the reservation on it behind them."""
         marks = "; ".join(reservations(value.marks, self.language))
         return f"{text} ({marks})" if marks and self.language == "en" else f"{text}（{marks}）" if marks else text
 
