@@ -112,7 +112,7 @@ def main() -> int:
             "/v1/subscriptions", f"/v1/subscriptions/{made.subscriptions[0]}", "/v1/event-kinds",
             "/v1/events?since=0", "/v1/backlog", f"/v1/owed{of}", f"/v1/payments{of}", "/v1/revenue", "/v1/revenue/breakdown",
             "/v1/periods/2025-12/checklist", "/v1/plan-subscriptions", "/v1/pricing-plans", "/v1/waitlist", "/v1/jobs", "/v1/images",
-            "/v1/audit",
+            "/v1/audit", f"/v1/calendar?pool={pool}",
         ):  # fmt: skip
             service.ask("operator", "GET", path)
         service.ask("team", "POST", "/v1/claims", made.claim(1))

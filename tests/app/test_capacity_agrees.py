@@ -27,13 +27,14 @@ from sublet.leases import store as leases_sql
 from sublet.leases.backends.simulated import SimulatedBackend
 from sublet.leases.blocks.service import BlockChangeRequest, BlockSoldError, NewBlockRequest
 from sublet.leases.blocks.shape import BlockConflictError
-from sublet.leases.model import FirmLeaseError, NoCapacityError, WrongStateError
+from sublet.leases.model import FirmLeaseError, LeaseState, NoCapacityError, WrongStateError
 from sublet.leases.quotes import calendar
 from sublet.leases.quotes.admission import QuoteRequest
 from sublet.leases.quotes.alternatives import Alternatives
 from sublet.leases.reclaim.orders import ReclaimOrder
 from sublet.models import store as models_sql
 from sublet.models.catalog import BUILT_IN, from_row
+from sublet.reporting.bookings import pool_calendar
 from sublet.simulation.world import SSH_KEY
 from sublet.store.tables.models import replicas
 from sublet.surplus.model import REASONS, Sellable
@@ -310,6 +311,31 @@ class History(RuleBasedStateMachine):
         }
         for long_s in (300, 4 * 3600) if counts else ():
             assert counts["firm", long_s] <= counts["notice", long_s] <= counts["spot", long_s]
+
+    @invariant()
+    def the_calendar_shows_each_lease_and_block(self) -> None:
+        """Leases, blocks and claims looked at one by one are what the calendar has at each moment, and its parts add up."""
+        with self.system.store.read() as connection:
+            live = leases_sql.live_leases(connection, self.pool_id)
+        blocks = [item.block for item in self.system.blocks.page(self.pool_id, standing_only=True).items]
+        claims = self.system.demand.claims(self.pool_id)
+        until = self.clock.now() + timedelta(days=600)
+        for step in pool_calendar(self.system, self.pool_id, until=until).steps:
+            at = step.window.start + (step.window.end - step.window.start) / 2
+            if step.window.seconds < 3:
+                continue
+            holding = [
+                item for item in live if item.window.start <= at < item.deadline and item.state is not LeaseState.ENDING
+            ]
+            assert step.sold_from_blocks == sum(item.held_at(at) for item in holding if item.block_id is not None)
+            for name, count in step.sold.items():
+                own = [item for item in holding if item.block_id is None and item.class_name == name]
+                assert count == sum(item.held_at(at) for item in own), (name, step)
+            assert step.blocks == sum(item.accelerators for item in blocks if item.window.contains(at))
+            assert step.claimed == sum(item.count for item in claims if item.window.contains(at))
+            assert step.capacity == self.pool.capacity(at)
+            assert min(*step.parts.values(), step.left, step.excess) >= 0
+            assert sum(step.parts.values()) + step.left == step.capacity + step.excess
 
     def is_whole(self, found: Sellable, capacity: int) -> None:
         parts = [(item.reason_code, item.count) for item in found.withheld]

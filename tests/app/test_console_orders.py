@@ -14,7 +14,9 @@ from tests.app.worlds import recorded
 from tests.leases.world import KEY
 
 from sublet.console.moments import typed_moment
-from sublet.simulation.world import World
+from sublet.leases.blocks.service import NewBlockRequest
+from sublet.leases.quotes.admission import QuoteRequest
+from sublet.simulation.world import SSH_KEY, World
 
 
 @pytest.fixture
@@ -129,6 +131,33 @@ def test_the_owner_sees_what_a_block_means_and_then_creates_it_once(console: Con
         "refused before anything is confirmed"
     )
     assert 'value="6"' in conflict.text, "what was typed stays"
+
+
+def test_the_calendar_is_drawn_and_its_table_has_the_same_figures(console: Console) -> None:
+    """A lease from a block, in a window that ends within the calendar."""
+    world, browser = console.world, console.browsers["operator"]
+    end = world.clock.now() + timedelta(days=40)
+    world.system.blocks.create(NewBlockRequest(world.pool.name, 4, end), "operator")
+    rented = world.clock.now() + timedelta(days=10)
+    quote = console.system.leases.quote(
+        console.organization("acme"), QuoteRequest(3, "firm", rented, None, world.pool.id)
+    )
+    console.system.leases.accept(console.organization("acme"), quote.id, [SSH_KEY])
+    shown = browser.get(f"/blocks?pool={world.pool.name}&days=90")
+    figure = shown.partition('<figure class="chart booked">')[2].partition("</figure>")[0]
+    rows = re.findall(r'<tr><th scope="row">(.*?)</th><td>(.*?)</td>(.*?)</tr>', figure)
+    figures = [re.findall(r'<td class="number">(.*?)</td>', row[2]) for row in rows]
+    heads = re.findall(r'<th scope="col"(?: class="number")?>(.*?)</th>', figure)
+    assert heads == [
+        "From, UTC", "Until, UTC", "Capacity", "Sold from blocks", "Unsold in blocks", "Left", "Too many",
+    ]  # fmt: skip
+    assert figures == [["8", "3", "1", "4", "0"], ["8", "0", "4", "4", "0"], ["8", "0", "0", "8", "0"]]
+    # The plot is 1,000 wide for 90 days, and 10 high for 8 accelerators and the room above them.
+    paths = dict(re.findall(r'<path class="layer (\S+)" d="(.*?)"/>', figure))
+    assert set(paths) == {"class-g", "sale"}
+    assert paths["class-g"].startswith("M0 1000V") and f"H{1000 * 10 / 90:.1f}" in paths["class-g"]
+    assert f"H{1000 * 40 / 90:.1f}" in paths["sale"]
+    assert "next 30 days" in text_of(browser.get("/blocks?pool=nowhere&days=x")), "what is unknown is not looked for"
 
 
 @pytest.mark.parametrize("days", [0.5, 1, 3, 60])

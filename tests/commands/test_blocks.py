@@ -52,6 +52,11 @@ def test_the_manuals_year_is_sold_in_one_command_and_seen_everywhere(say: Say, s
     assert "unknown" in printed["block advise"] and "need" in printed["block advise"]
     assert made["id"] in printed["block ls"]
     assert made["id"] in printed["plan"]
+    assert "sold from blocks" in printed["pool calendar"] and "█" in printed["pool calendar"]
+    until = format_time(service.world.clock.now() + timedelta(days=400))
+    sold, rest = say("pool", "calendar", "simulated", "--to", until, "--json", who="team")["steps"]
+    assert (sold["end"], sold["blocks"], sold["sold_from_blocks"], sold["left"]) == (made["end"], 4, 4, 12)
+    assert (rest["end"], rest["blocks"], rest["sold_from_blocks"], rest["left"]) == (until, 0, 0, 16)
     months = say("ledger", "backlog", "--json")["months"]
     assert len(months) in (12, 13) and months[0]["amount"] == months[0]["from_blocks"]
     # 4 accelerators at 1.80 for 365 days, less the minute that has passed.
@@ -112,6 +117,16 @@ def test_pages_and_who_may(say: Say, service: Service) -> None:
     with pytest.raises(ForbiddenError):
         say("block", "ls", who="acme")
     assert service.ask("acme", "GET", "/v1/backlog").status_code == 403
+    assert service.ask("acme", "GET", "/v1/calendar?pool=simulated").status_code == 403
+    for query, status, words in (
+        ("", 400, "pool"),
+        ("?pool=nowhere", 404, "nowhere"),
+        ("?pool=simulated&until=2020-01-01T00:00:00Z", 400, "must be after"),
+        ("?pool=simulated&until=2036-01-01T00:00:00Z", 400, "three years"),
+        ("?pool=simulated&since=tomorrow", 400, "since"),
+    ):
+        refused = service.ask("operator", "GET", f"/v1/calendar{query}")
+        assert refused.status_code == status and words in refused.json()["error"]["message"], query
 
 
 def test_the_same_request_makes_one_block(service: Service) -> None:

@@ -129,6 +129,7 @@ def verbs(service: Service, at: dict[str, str], out: Path) -> list[tuple[str, di
         ("limit set acme --rpm 60 --json", {"limit": "id"}), ("limit set acme --rpm 50 --spend 5", {}),
         ("limit ls acme", {}), ("limit rm {limit}", {}),
         ("node ls", {}), ("node forget gone", {}),
+        (f"pool calendar {pool.name}", {}),
         ("pool ls", {}), (f"pool show {pool.name}", {}), (f"pool drain {unit} fan", {}), (f"pool restore {unit}", {}),
         ("pool quarantine", {}), (f"pool release {unit} wiped", {}),
         (f"demand import {pool.name} {at['history']}", {}), ("demand imports " + pool.name, {}), ("demand undo none", {}),

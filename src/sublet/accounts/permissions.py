@@ -22,7 +22,7 @@ KINDS: dict[str, str] = {
     "fleet": "accelerators, nodes, maintenance and quarantine",
     "demand": "the owner's own demand, and its forecast",
     "claims": "claims of internal teams for capacity that they will need",
-    "blocks": "blocks: parts of pools that the owner puts up for sale",
+    "blocks": "blocks: parts of pools that the owner puts up for sale, and what is booked of a pool",
     "surplus": "capacity on sale, the reasons for withholding the rest, and the record of promises",
     "leases": "quotes, leases, volumes and jobs",
     "reclaims": "reclaims, which return capacity to its owner",

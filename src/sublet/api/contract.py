@@ -98,6 +98,7 @@ BOUNDED: dict[str, str] = {
     "/v1/leases/{lease_id}": "the newest 500 changes of one lease's state",
     "/v1/blocks/advice": "as many sizes and lengths as the request names",
     "/v1/blocks/{block_id}": "one block: at most 1,000 changes, and the leases in it that are not over",
+    "/v1/calendar": "at most 200 steps of one pool",
     "/v1/backlog": "one entry for each month of three years and currency",
     "/v1/model-feed": "the models and routes of one installation, at most 400",
     "/v1/model-routes/{route:path}": "the models of one route, at most 16",

@@ -26,6 +26,7 @@ SUMMARIES = {
     "demand.list_imports": "List the imports of a pool's history",
     "demand.list_samples": "List the demand samples of a pool",
     "demand.record": "Record demand samples",
+    "fleet.calendar": "Show what is booked of a pool",
     "fleet.list_pools": "List pools",
     "fleet.set_service": "Take an accelerator out of service, or return it",
     "fleet.show_pool": "Show a pool",

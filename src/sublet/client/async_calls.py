@@ -251,6 +251,12 @@ class AsyncFleet:
         """`GET /v1/pools/{pool}`"""
         return await self._call("fleet.show_pool", pool)
 
+    async def calendar(
+        self, *, pool: str | None = None, since: datetime | str | None = None, until: datetime | str | None = None
+    ) -> fleet.PoolCalendar:
+        """`GET /v1/calendar`"""
+        return await self._call("fleet.calendar", query={"pool": pool, "since": since, "until": until})
+
     async def list_units(self, pool: str, *, limit: int | None = None, after: str | None = None) -> fleet.UnitList:
         """`GET /v1/pools/{pool}/units`"""
         return await self._call("fleet.list_units", pool, query={"limit": limit, "after": after})

@@ -245,6 +245,12 @@ class Fleet:
         """`GET /v1/pools/{pool}`"""
         return self._call("fleet.show_pool", pool)
 
+    def calendar(
+        self, *, pool: str | None = None, since: datetime | str | None = None, until: datetime | str | None = None
+    ) -> fleet.PoolCalendar:
+        """`GET /v1/calendar`"""
+        return self._call("fleet.calendar", query={"pool": pool, "since": since, "until": until})
+
     def list_units(self, pool: str, *, limit: int | None = None, after: str | None = None) -> fleet.UnitList:
         """`GET /v1/pools/{pool}/units`"""
         return self._call("fleet.list_units", pool, query={"limit": limit, "after": after})

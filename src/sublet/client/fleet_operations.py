@@ -7,6 +7,7 @@ from sublet.client.operation import PAGE, Operation
 FLEET: tuple[Operation, ...] = (
     Operation("fleet.list_pools", "GET", "/v1/pools", query=PAGE, answer="fleet:PoolList", items="pools"),
     Operation("fleet.show_pool", "GET", "/v1/pools/{pool}", answer="fleet:Pool"),
+    Operation("fleet.calendar", "GET", "/v1/calendar", query=("pool", "since", "until"), answer="fleet:PoolCalendar"),
     Operation("fleet.list_units", "GET", "/v1/pools/{pool}/units", query=PAGE, answer="fleet:UnitList", items="units"),
     Operation("fleet.show_unit", "GET", "/v1/units/{unit_id}", answer="fleet:Unit"),
     Operation("fleet.forget_node", "DELETE", "/v1/nodes/{node}", answer="none"),

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 import typer
 
 from sublet.client.remote import connect
-from sublet.output import JsonFlag, print_fields, print_json, print_rows, say
-from sublet.shown import Columns, price, price_text, short, time_text
+from sublet.commands.maintenance import moment
+from sublet.output import JsonFlag, note, print_fields, print_json, print_rows, say
+from sublet.shown import Columns, price, price_text, short, time, time_text
 
+BAR_WIDTH = 16
+KEPT_SIGN, SOLD_SIGN, FOR_SALE_SIGN, LEFT_SIGN = "▒", "█", "░", "·"
 app = typer.Typer(no_args_is_help=True, help="Pools: what is owned, where, of which generation, at how many watts.")
 
 
@@ -63,6 +67,76 @@ def show_pool(pool: Annotated[str, typer.Argument(help="Id or name.")], as_json:
     shown = [{**unit, "in_service": bool(unit["in_service"])} for unit in units]
     columns: Columns = {"id": "accelerator", "device": "device", "in_service": "in service", "out_reason": "reason"}
     print_rows(shown, columns, "it has no accelerators")
+
+
+@app.command("calendar")
+def show_calendar(
+    pool: Annotated[str, typer.Argument(help="Id or name.")],
+    start: Annotated[str | None, typer.Option("--from", help="When it starts; now if omitted.")] = None,
+    until: Annotated[
+        str | None, typer.Option("--to", help="When it ends, as 2027-07-01T00:00:00Z; 30 days later if omitted.")
+    ] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Show what is booked of a pool over future time: claims, maintenance, blocks, leases, and what is left."""
+    since = None if start is None else moment("--from", start)
+    end = None if until is None else moment("--to", until)
+    found = connect().document("fleet.calendar", query={"pool": pool, "since": since, "until": end})
+    if as_json:
+        print_json(found)
+        return
+    columns: Columns = {
+        "start": time("from"),
+        "end": time("to"),
+        "bar": "",
+        "capacity": "capacity",
+        "away": "away",
+        "owner": "owner",
+        "models": "models",
+        "sold_from_blocks": "sold from blocks",
+        "unsold_in_blocks": "unsold in blocks",
+        **{f"class {name}": f"sold {name}" for name in found["classes"]},
+        "held": "held",
+        "left": "left",
+        "excess": "too many",
+    }
+    print_rows([_step_row(step) for step in found["steps"]], columns, "")
+    say(
+        f"{SOLD_SIGN} sold or held  {FOR_SALE_SIGN} unsold in blocks  {KEPT_SIGN} owner, models, away  {LEFT_SIGN} left"
+    )
+    if found["merged"]:
+        note("Neighboring times are merged, and show the figures of the fullest moment.", "")
+    if found["deadline_accelerator_hours"]:
+        note(
+            f"{found['deadline_accelerator_hours']:,} accelerator-hours are promised by a deadline and not yet delivered; "
+            "they are shown only while they run.",
+            "",
+        )
+
+
+def _step_row(step: Mapping[str, Any]) -> dict[str, Any]:
+    """A step as the table shows it. What is 0 is left empty, except what is left."""
+    row = {
+        "away": step["maintenance"] + step["quarantined"],
+        "owner": step["claimed"] + step["reclaimed"],
+        "models": step["model_floors"] + step["model_replicas"],
+        **{name: step[name] for name in ("sold_from_blocks", "unsold_in_blocks", "held", "excess")},
+        **{f"class {name}": count for name, count in step["sold"].items()},
+    }
+    sold = step["sold_from_blocks"] + step["held"] + sum(step["sold"].values())
+    kept = row["away"] + row["owner"] + row["models"]
+    bar = _bar({KEPT_SIGN: kept, SOLD_SIGN: sold, FOR_SALE_SIGN: step["unsold_in_blocks"], LEFT_SIGN: step["left"]})
+    shown = {name: count or None for name, count in row.items()}
+    return {**shown, **{name: step[name] for name in ("start", "end", "capacity", "left")}, "bar": bar}
+
+
+def _bar(counts: Mapping[str, int]) -> str:
+    """BAR_WIDTH signs, each sign by its share of the accelerators."""
+    total, bar, reached = sum(counts.values()), "", 0
+    for sign, count in counts.items():
+        reached += count
+        bar += sign * (round(BAR_WIDTH * reached / total) - len(bar) if total else 0)
+    return bar
 
 
 @app.command("drain")

@@ -37,8 +37,8 @@ def add(
 ) -> None:
     """Plan maintenance: show what it takes back and what that costs, ask, then keep the accelerators from sale."""
     client = connect()
-    wanted: dict[str, Any] = {"pool": pool, "end": _moment("--to", until), "reason": reason, "force": force}
-    wanted |= {"start": _moment("--from", start)} if start is not None else {}
+    wanted: dict[str, Any] = {"pool": pool, "end": moment("--to", until), "reason": reason, "force": force}
+    wanted |= {"start": moment("--from", start)} if start is not None else {}
     wanted |= {"accelerators": accelerators} if accelerators is not None else {}
     if dry_run or not yes:
         plan = client.document("maintenance.preview", body=wanted)
@@ -122,7 +122,8 @@ def _print_plan(plan: Mapping[str, Any]) -> None:
     say(plan["sentence"])
 
 
-def _moment(option: str, text: str) -> str:
+def moment(option: str, text: str) -> str:
+    """A time that was typed, as the API takes it. Raises InvalidInputError, which names the option."""
     try:
         return format_time(parse_time(text))
     except ValueError as error:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
+from typing import Protocol
 
 from sublet.console.figures import axis_count, count, span_text
 from sublet.console.model import AwayView, PoolPoint, PoolView
@@ -126,18 +127,23 @@ class Chart:
 
 
 @dataclass(frozen=True, slots=True)
-class _Scale:
+class Scale:
+    """Where seconds since 1970 and accelerators are in the plot; `top` is the highest number of accelerators."""
+
     start: float
     end: float
     top: float
 
     def x(self, seconds: float) -> str:
+        """The inner coordinate of a moment, as SVG has it."""
         return _number(UNITS * (min(max(seconds, self.start), self.end) - self.start) / (self.end - self.start))
 
     def y(self, accelerators: float) -> str:
+        """The inner coordinate of a height."""
         return _number(UNITS * (1 - accelerators / self.top))
 
     def percent(self, seconds: float) -> float:
+        """Where a moment is, in percent of the width."""
         return round(100 * (seconds - self.start) / (self.end - self.start), 2)
 
 
@@ -152,7 +158,7 @@ def draw(pool: PoolView, as_of: datetime) -> Chart | None:
         for point in (item.point for item in drawn)
     )
     ticks = y_ticks(peak)
-    scale = _Scale(window.start.timestamp(), window.end.timestamp(), max(ticks[-1].value, peak * _HEADROOM))
+    scale = Scale(window.start.timestamp(), window.end.timestamp(), max(ticks[-1].value, peak * _HEADROOM))
     known = [item for item in drawn if item.point.own_demand is not None]
     now_s = as_of.timestamp()
     current = present(pool, as_of)
@@ -164,7 +170,7 @@ def draw(pool: PoolView, as_of: datetime) -> Chart | None:
         layers=tuple(_layers(areas, known, current, scale)),
         capacity_path=_edge(drawn, lambda point: point.capacity, scale),
         own_edge_path=_edge([i for i in known if i.point.forecast], lambda point: point.own_demand or 0, scale),
-        x=tuple(_x_mark(tick, scale) for tick in x_ticks(window)),
+        x=tuple(x_mark(tick, scale) for tick in x_ticks(window)),
         y=tuple(
             Mark(round(100 * (1 - t.value / scale.top), 2), axis_count(t.value, ticks[-1].value), "end") for t in ticks
         ),
@@ -190,7 +196,7 @@ def _dense(pool: PoolView, drawn: Sequence[Stretch], as_of: datetime) -> bool:
     return len(observed) > 2 * sum(not item.point.forecast for item in drawn)
 
 
-def _layers(areas: Sequence[Area], known: Sequence[Stretch], current: PoolPoint | None, scale: _Scale) -> list[Layer]:
+def _layers(areas: Sequence[Area], known: Sequence[Stretch], current: PoolPoint | None, scale: Scale) -> list[Layer]:
     floor = [0.0] * len(known)
     layers = []
     for area in areas:
@@ -199,7 +205,7 @@ def _layers(areas: Sequence[Area], known: Sequence[Stretch], current: PoolPoint 
         # Where a layer has no height its outline would be all that is seen of it.
         seen = [index for index, low in enumerate(floor) if ceiling[index] > low]
         heights = [floor[index] for index in seen], [ceiling[index] for index in seen]
-        path = _area([known[index] for index in seen], *heights, scale) if seen else ""
+        path = area_path([known[index] for index in seen], *heights, scale) if seen else ""
         unknown = {"own": current and current.own_demand, "sale": current and current.on_sale}
         now = None if current is None or unknown.get(area.name, 0) is None else area.height(current)
         layers.append(Layer(area.name, area.style, area.label, path, now))
@@ -207,7 +213,16 @@ def _layers(areas: Sequence[Area], known: Sequence[Stretch], current: PoolPoint 
     return layers
 
 
-def _runs(items: Sequence[Stretch]) -> list[list[int]]:
+class Spanned(Protocol):
+    """What holds from `start` to `end`, in seconds since 1970."""
+
+    @property
+    def start(self) -> float: ...
+    @property
+    def end(self) -> float: ...
+
+
+def _runs(items: Sequence[Spanned]) -> list[list[int]]:
     """Indices of stretches that touch; between two runs nothing is drawn."""
     runs: list[list[int]] = []
     for index, item in enumerate(items):
@@ -218,7 +233,8 @@ def _runs(items: Sequence[Stretch]) -> list[list[int]]:
     return runs
 
 
-def _area(items: Sequence[Stretch], low: Sequence[float], high: Sequence[float], scale: _Scale) -> str:
+def area_path(items: Sequence[Spanned], low: Sequence[float], high: Sequence[float], scale: Scale) -> str:
+    """The outline of steps between two heights each; one for each run of spans that touch."""
     parts = []
     for run in _runs(items):
         parts.append(f"M{scale.x(items[run[0]].start)} {scale.y(low[run[0]])}")
@@ -228,15 +244,21 @@ def _area(items: Sequence[Stretch], low: Sequence[float], high: Sequence[float],
     return "".join(parts)
 
 
-def _edge(items: Sequence[Stretch], height: Callable[[PoolPoint], float], scale: _Scale) -> str:
+def _edge(items: Sequence[Stretch], height: Callable[[PoolPoint], float], scale: Scale) -> str:
+    return edge_path(items, [height(item.point) for item in items], scale)
+
+
+def edge_path(items: Sequence[Spanned], heights: Sequence[float], scale: Scale) -> str:
+    """A line of steps at a height each."""
     parts = []
     for run in _runs(items):
-        parts.append(f"M{scale.x(items[run[0]].start)} {scale.y(height(items[run[0]].point))}")
-        parts.extend(f"V{scale.y(height(items[index].point))}H{scale.x(items[index].end)}" for index in run)
+        parts.append(f"M{scale.x(items[run[0]].start)} {scale.y(heights[run[0]])}")
+        parts.extend(f"V{scale.y(heights[index])}H{scale.x(items[index].end)}" for index in run)
     return "".join(parts)
 
 
-def _x_mark(tick: Tick, scale: _Scale) -> Mark:
+def x_mark(tick: Tick, scale: Scale) -> Mark:
+    """A tick of the axis of time."""
     at = scale.percent(tick.value)
     return Mark(at, tick.label, _anchor(at), tick.minor)
 
@@ -251,13 +273,13 @@ def _now(percent: float) -> Mark:
     return Mark(percent, "now", _anchor(percent), width=round(100 - percent, 2))
 
 
-def _gap(what: str, start: float, end: float, scale: _Scale) -> Mark:
+def _gap(what: str, start: float, end: float, scale: Scale) -> Mark:
     at = scale.percent(start)
     words = span_text(datetime.fromtimestamp(start, UTC), datetime.fromtimestamp(end, UTC))
     return Mark(at, f"{what}, {words}", width=round(scale.percent(end) - at, 2))
 
 
-def _away(item: AwayView, scale: _Scale) -> Mark:
+def _away(item: AwayView, scale: Scale) -> Mark:
     """Maintenance, as far as it is in the window."""
     start, end = max(item.window.start.timestamp(), scale.start), min(item.window.end.timestamp(), scale.end)
     what = f"Maintenance, {count(item.accelerators)} away until {item.window.end.astimezone(UTC):%-d %b %H:%M} UTC: {item.reason}"
@@ -279,7 +301,7 @@ def _rows(drawn: Sequence[Stretch]) -> tuple[Row, ...]:
     )
 
 
-def _readout(areas: Sequence[Area], drawn: Sequence[Stretch], scale: _Scale) -> dict[str, object]:
+def _readout(areas: Sequence[Area], drawn: Sequence[Stretch], scale: Scale) -> dict[str, object]:
     def values(point: PoolPoint) -> list[float | None]:
         own, sale, withheld = (
             None if value is None else round(value, 1) for value in (point.own_demand, point.on_sale, point.withheld)

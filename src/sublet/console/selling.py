@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
+from sublet.console.booked import Booked, BookedChart, draw_booked
 from sublet.console.moments import moment_of
 from sublet.console.page import Act, Drawn, Go, Screen, Visit
 from sublet.leases.blocks.service import BlockMade, Blocks, NewBlockRequest
@@ -21,6 +22,8 @@ BLOCKS = "/blocks"
 SHOWN_MAX = 100
 ACCELERATORS_MAX = 1_000_000
 DAY_S = 86_400
+DAYS = (30, 90, 365, 1_096)
+"""How far ahead the calendar may look."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +56,12 @@ class BlockOrder:
 
 
 class Selling:
-    """The screen of blocks."""
+    """The screen of blocks, with the calendar of a pool."""
 
-    def __init__(self, blocks: Blocks, pools: Callable[[], Sequence[PoolForSale]]) -> None:
+    def __init__(self, blocks: Blocks, pools: Callable[[], Sequence[PoolForSale]], booked: Booked) -> None:
         self._blocks = blocks
         self._pools = pools
+        self._booked = booked
 
     def screens(self) -> tuple[Screen, ...]:
         """`/blocks`, for the operator."""
@@ -69,10 +73,27 @@ class Selling:
         page = self._blocks.page(None, PageRequest(SHOWN_MAX, visit.query.get("after")), standing_only=True)
         pools = self._pools()
         names = {pool.id: pool.name for pool in pools}
+        days = next((days for days in DAYS if str(days) == visit.query.get("days")), DAYS[0])
         return Drawn(
             "sell_blocks.html",
-            {"page": page, "pools": pools, "names": names, "order": order, "fields": visit.form.fields, "at": visit.at},
+            {
+                "page": page,
+                "pools": pools,
+                "names": names,
+                "order": order,
+                "fields": visit.form.fields,
+                "at": visit.at,
+                "chart": self._chart(visit, pools, days),
+                "days": days,
+                "choices": DAYS,
+            },
         )
+
+    def _chart(self, visit: Visit, pools: Sequence[PoolForSale], days: int) -> BookedChart | None:
+        """The calendar of the pool that the address or the form names, or of the first one; None where there is no pool."""
+        wanted = visit.query.get("pool") or visit.form.fields.get("pool")
+        pool = next((item for item in pools if wanted in (item.id, item.name)), next(iter(pools), None))
+        return None if pool is None else draw_booked(self._booked(pool.id, visit.at + timedelta(days=days)))
 
     def _plan(self, visit: Visit) -> Drawn:
         request = self._request(visit)

@@ -64,7 +64,7 @@ from sublet.ledger.invoices.month_end import close_due
 from sublet.models import api as models_api
 from sublet.models.routes import api as model_routes_api
 from sublet.notifications import api as notifications_api
-from sublet.reporting import offered_api
+from sublet.reporting import bookings_api, offered_api
 from sublet.reporting.actuals import recent_actuals, recent_page
 from sublet.reporting.backlog import contracted
 from sublet.reporting.chatting import playing
@@ -364,6 +364,7 @@ def build_api(system: Sublet, plane: ControlPlane) -> FastAPI:
     api.include_router(audit_api.router(system.store, require))
     api.include_router(people_api.router(system.accounts, system.people, require))
     api.include_router(fleet_api.router(system.fleet, require))
+    api.include_router(bookings_api.router(system, require))
     api.include_router(fleet_api.node_router(Nodes(system.store), clock_now, require))
     api.include_router(_demand_routes(system, plane, require))
     api.include_router(surplus_api.router(system.surplus, require, clock_now))

@@ -86,3 +86,49 @@ class NodeList:
 
     nodes: list[Node]
     next: str | None
+
+
+@answer
+class CalendarStep:
+    """What is taken of a pool from `start` to `end`, in accelerators. `capacity` plus `excess` equals the sum of all other fields
+    except `blocks` and `merged`.
+
+    `claimed` and `reclaimed` belong to the owner, `sold` is by class and outside blocks, `held` is what open quotes hold.
+    `blocks` is what is for sale in blocks, sold or not; `unsold_in_blocks` is what nobody holds of it. `excess` is by how much more is
+    taken than exists. `merged` is how many steps this one stands for; its figures are those of the fullest.
+    """
+
+    start: Moment
+    end: Moment
+    capacity: int
+    maintenance: int
+    quarantined: int
+    model_floors: int
+    model_replicas: int
+    claimed: int
+    reclaimed: int
+    blocks: int
+    sold_from_blocks: int
+    unsold_in_blocks: int
+    sold: dict[str, int]
+    held: int
+    left: int
+    excess: int
+    merged: int
+
+
+@answer
+class PoolCalendar:
+    """What is booked of a pool over future time. `merged` says whether a step stands for several.
+
+    `deadline_accelerator_hours` are promised by a deadline and not yet delivered; they appear in `sold` only while they run.
+    """
+
+    pool_id: str
+    pool: str
+    start: Moment
+    end: Moment
+    classes: list[str]
+    deadline_accelerator_hours: float
+    merged: bool
+    steps: list[CalendarStep]

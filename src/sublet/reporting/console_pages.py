@@ -31,6 +31,7 @@ from sublet.console.worth import Worth
 from sublet.console.yielding import Yielding
 from sublet.desk.whatif import Cases
 from sublet.reporting.actuals import recent_actuals
+from sublet.reporting.bookings import pool_calendar
 from sublet.reporting.chatting import playing
 from sublet.reporting.offered_models import Caller, offered_models
 from sublet.reporting.offers import offers, pool_sizes, pools_for_sale, pools_of_owner, pools_to_ask_for
@@ -64,7 +65,9 @@ def console_pages(system: Sublet, overviews: Overviews) -> tuple[Page | Screen, 
             lambda: pool_names(system),
             lambda: pools_to_ask_for(system, "volumes"),
         ).screens(),
-        *Selling(system.blocks, lambda: pools_for_sale(system)).screens(),
+        *Selling(
+            system.blocks, lambda: pools_for_sale(system), lambda pool, until: pool_calendar(system, pool, until=until)
+        ).screens(),
         *Maintaining(system.maintenance, system.capacity.stated_maintenance, lambda: pool_sizes(system)).screens(),
         *Routing(system.routes, lambda: sorted(system.models.catalog())).screens(),
         *worth.screens(),

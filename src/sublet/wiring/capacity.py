@@ -166,17 +166,21 @@ class Capacity:
 
     def book(self, pool_id: str, connection: Connection) -> Sequence[Sold]:
         """Everything that is sold or held of a pool: leases, quotes, and replicas beyond the floors, which rent from Sublet."""
-        now = self._clock.now()
         sold = self.leased(pool_id, connection)
+        beside = self.rented_replicas(pool_id, connection)
+        if not beside:
+            return sold
+        return sold.and_beside(beside) if isinstance(sold, BookedCalendar) else [*sold, *beside]
+
+    def rented_replicas(self, pool_id: str, connection: Connection) -> list[Sold]:
+        """What replicas beyond the floors rent of a pool: until they leave, or for the next REPLICA_WINDOW."""
+        now = self._clock.now()
         rented: dict[datetime, int] = {}
         for occupant in self.occupants(connection, pool_id):
             if not occupant.protected:
                 until = max(occupant.leaving_at or now + REPLICA_WINDOW, now + timedelta(seconds=1))
                 rented[until] = rented.get(until, 0) + occupant.accelerators
-        if not rented:
-            return sold
-        beside = [Sold(count, self.rented.name, Window(now, until)) for until, count in rented.items()]
-        return sold.and_beside(beside) if isinstance(sold, BookedCalendar) else [*sold, *beside]
+        return [Sold(count, self.rented.name, Window(now, until)) for until, count in rented.items()]
 
     def leased(self, pool_id: str, connection: Connection) -> Sequence[Sold]:
         """What leases and quotes hold of a pool, without its replicas."""

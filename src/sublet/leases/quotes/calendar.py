@@ -136,6 +136,32 @@ def _sold(count: int, class_name: str, start_us: int, end_us: int, block_id: str
     return SoldWindow(count, class_name, Window(from_micros(start_us), from_micros(end_us)), block_id)
 
 
+@dataclass(frozen=True, slots=True)
+class Booked:
+    """What is sold, or only `held` by an open quote."""
+
+    sold: SoldWindow
+    held: bool
+
+
+def booked(connection: Connection, pool_id: str, window: Window, now: datetime) -> list[Booked]:
+    """What is sold or held of the pool in `window`, without the gaps around it: one entry for each class, window and block."""
+    plain = (type_coerce(fences.c.start_at, BigInteger), type_coerce(fences.c.end_at, BigInteger))
+    alike = (fences.c.class_name, fences.c.start_at, fences.c.end_at, fences.c.block_id, fences.c.expires_at)
+    query = (
+        select(func.count(), fences.c.class_name, *plain, fences.c.block_id, fences.c.expires_at)
+        .where(
+            fences.c.pool_id == pool_id,
+            fences.c.fence_end > window.start,
+            fences.c.end_at > window.start,
+            fences.c.start_at < window.end,
+            _standing(now),
+        )
+        .group_by(*alike)
+    )
+    return [Booked(_sold(*row[:5]), row.expires_at is not None) for row in connection.execute(query)]
+
+
 def most_at_once(sold: Sequence[SoldWindow], window: Window) -> int:
     """The number of accelerators that are held at the busiest moment of `window`."""
     inside = [item for item in sold if item.window.overlaps(window)]
