@@ -9,8 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sublet.allocation.chargeback.book import Book, Capacity, Span, Use, book, shares
+from sublet.allocation.chargeback.model import Month
 from sublet.allocation.chargeback.statement import Basis, Hour, Statement, statement
 from sublet.allocation.errors import UnusableStateError
+from sublet.values.clock import EPOCH
+from sublet.values.errors import InvalidInputError
 from sublet.values.money import NANO
 
 TEAMS = ("pretraining", "product", "research", "safety")
@@ -110,3 +113,15 @@ def test_work_of_no_known_team_is_charged_to_nobody() -> None:
 
 def test_no_hours_no_charge() -> None:
     assert statement([], Basis.COST).lines == () and Book().teams == []
+
+
+@pytest.mark.parametrize("label", ["0001-01", "1969-12", "2026-13", "9999-12", "2026-1x", "november"])
+def test_what_is_no_month_is_refused_in_words(label: str) -> None:
+    with pytest.raises(InvalidInputError, match="must be a year and a month, such as 2026-11"):
+        Month.labeled(label, EPOCH)
+
+
+def test_a_month_is_whole_in_utc() -> None:
+    found = Month.labeled("2026-12", EPOCH)
+    assert (found.label, found.start.isoformat()) == ("2026-12", "2026-12-01T00:00:00+00:00")
+    assert found.end.isoformat() == "2027-01-01T00:00:00+00:00" and Month.labeled("", EPOCH).label == "1970-01"

@@ -187,6 +187,8 @@ def test_what_waits_counts_toward_the_size_that_an_organization_may_store(
         first = client.responses.create(model=MODEL, input=long, background=True)
         with pytest.raises(RateLimitError, match="1 MiB of requests"):
             client.responses.create(model=MODEL, input=long, background=True)
+        with pytest.raises(RateLimitError, match="send it without `background`"):
+            client.responses.create(model=MODEL, input=long * 2, background=True)
         assert len(rows(store)) == 1, "what is refused is not written down"
         small = client.responses.create(model=MODEL, input="x", background=True)
         apart = other.responses.create(model=MODEL, input=long, background=True)

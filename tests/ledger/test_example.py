@@ -64,7 +64,7 @@ def test_customers_are_forty_in_three_currencies_with_profiles_of_their_own() ->
 
 @pytest.mark.real
 def test_one_command_plays_all_of_it(tmp_path: Path) -> None:
-    out = tmp_path / "package"
+    out = tmp_path / "package of 2026?mode=ro"
     found = CliRunner().invoke(app, ["example", str(out), "--json"])
     assert found.exit_code == 0, found.output
     made = json.loads(found.output)

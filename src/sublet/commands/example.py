@@ -20,6 +20,8 @@ def example(
     as_json: JsonFlag = False,
 ) -> None:
     """Play a month of a made-up company and write its closing package. Needs no running Sublet."""
+    from sqlalchemy import URL
+
     from sublet.ledger.example.month import LABEL, play
     from sublet.ledger.example.package import write_package
     from sublet.store import Store
@@ -28,7 +30,9 @@ def example(
     if out.exists() and any(out.iterdir()):
         raise InvalidInputError(f"{out} is not empty; choose another directory")
     out.mkdir(parents=True, exist_ok=True)
-    with closing(Store(f"sqlite:///{out.resolve()}/books.db", SimulatedClock())) as store:
+    # A directory's name may have letters that mean something in a URL.
+    url = URL.create("sqlite", database=str(out.resolve() / "books.db")).render_as_string()
+    with closing(Store(url, SimulatedClock())) as store:
         migrate(store)
         month = play(store, customers, seed, told=(lambda text: None) if as_json else say)
         made = write_package(month.ledger, LABEL, list(month.owners.values()), out)

@@ -11,6 +11,7 @@ from sqlalchemy import Connection
 
 from sublet.allocation.chargeback.book import Book, Capacity, Span
 from sublet.allocation.report.hours import HourWorth
+from sublet.values.clock import EPOCH
 from sublet.values.errors import InvalidInputError
 
 
@@ -101,6 +102,8 @@ class Month:
         label = text or f"{now:%Y-%m}"
         try:
             start = datetime.strptime(label, "%Y-%m").replace(tzinfo=UTC)
+            if start < EPOCH:
+                raise ValueError(label)
             end = start.replace(year=start.year + start.month // 12, month=start.month % 12 + 1)
         except ValueError:
             raise InvalidInputError(f"month {label[:20]!r} must be a year and a month, such as 2026-11") from None

@@ -65,6 +65,10 @@ class Sighted(NamedTuple):
 
 def add(store: Store, connection: Connection, item: Background, bytes_max: int) -> None:
     """Write a request down, if all that are not over have `bytes_max` at most. Raises LimitExceededError."""
+    if len(item.request) > bytes_max:
+        raise LimitExceededError(
+            f"a background response may have a request of {bytes_max // MIB} MiB at most; send it without `background`"
+        )
     store.lock(connection, f"background {item.organization_id}")
     own = (rows.c.organization_id == item.organization_id) & (rows.c.status != OVER)
     held = select(func.count(), func.coalesce(func.sum(rows.c.request_bytes), 0)).select_from(rows).where(own)
