@@ -51,6 +51,9 @@ ROUTES = [
     ("GET", "/v1/organizations/Acme/keys", "keys:read"),
     ("POST", "/v1/organizations/Acme/keys", "keys:write"),
     ("DELETE", "/v1/keys/key_1", "keys:write"),
+    ("GET", "/v1/organizations/Acme/service-accounts", "keys:read"),
+    ("POST", "/v1/organizations/Acme/service-accounts", "keys:write"),
+    ("DELETE", "/v1/service-accounts/svc_1", "keys:write"),
     ("GET", "/v1/pools", ""),
     ("GET", "/v1/pools/main", "fleet:read"),
     ("GET", "/v1/pools/main/units", "fleet:read"),
@@ -67,6 +70,7 @@ def test_these_are_all_the_routes(door: Door) -> None:
             method,
             path.replace("/Acme/", "/{organization}/")
             .replace("key_1", "{key_id}")
+            .replace("svc_1", "{service_account_id}")
             .replace("/main", "/{pool}")
             .replace("unit_1", "{unit_id}"),
         )
