@@ -39,6 +39,8 @@ def test_a_class_tells_customers_what_they_may_know_of_it() -> None:
         "free_s": 0,
         "give_back_ratio": "0",
         "give_back_free_s": 0,
+        "longest_notice_s": 60,
+        "longer_notice_ratio": "0",
         "strictness": 150,
     }
     assert ServiceClass("now", TakeBack.AT_ONCE, 0, 1000, 1).sentence == "Reclaimed without notice."

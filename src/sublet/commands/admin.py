@@ -122,12 +122,12 @@ def operator_key(
 ) -> None:
     """Create another operator key. Use this if the key was lost and you have access to the database."""
     from sublet.accounts.service import Accounts
-    from sublet.store.audit import Acting, acting
+    from sublet.store.audit import Acting, act
 
     store = existing_store(_settings().database_url)
     try:
-        acting.set(Acting("admin", "", "admin", "admin.operator-key"))
-        made, secret = Accounts(store).create_key("operator", name)
+        with act(Acting("admin", "", "admin", "admin.operator-key")):
+            made, secret = Accounts(store).create_key("operator", name)
     finally:
         store.close()
     if as_json:
@@ -149,7 +149,7 @@ def invite(
     from sublet.accounts.people.service import People
     from sublet.accounts.permissions import ROLES_BY_KIND
     from sublet.accounts.service import Accounts
-    from sublet.store.audit import Acting, acting
+    from sublet.store.audit import Acting, act
 
     settings = _settings()
     store = existing_store(settings.database_url)
@@ -157,8 +157,8 @@ def invite(
         accounts = Accounts(store)
         owner = accounts.organization(organization)
         people = People(accounts, settings.control.public_url or _console_url(settings))
-        acting.set(Acting("admin", owner.id, "admin", "admin.invite"))
-        made = people.invite(owner, email, role or ROLES_BY_KIND[owner.kind][0], "admin")
+        with act(Acting("admin", owner.id, "admin", "admin.invite")):
+            made = people.invite(owner, email, role or ROLES_BY_KIND[owner.kind][0], "admin")
     finally:
         store.close()
     if as_json:
@@ -176,13 +176,13 @@ def forget_passkeys(
     from sublet.accounts.passkeys.service import Passkeys
     from sublet.accounts.people.sessions import Sessions
     from sublet.accounts.service import Accounts
-    from sublet.store.audit import Acting, acting
+    from sublet.store.audit import Acting, act
 
     store = existing_store(_settings().database_url)
     try:
         accounts = Accounts(store)
-        acting.set(Acting("admin", "", "admin", "admin.forget_passkeys"))
-        count = Passkeys(accounts, Sessions(accounts)).forget_all(email)
+        with act(Acting("admin", "", "admin", "admin.forget_passkeys")):
+            count = Passkeys(accounts, Sessions(accounts)).forget_all(email)
     finally:
         store.close()
     say(f"{count} passkeys of {email} were removed")
