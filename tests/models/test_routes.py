@@ -12,8 +12,8 @@ from sublet.models.routes.model import (
     ROUTES_MAX,
     SETTINGS,
     Route,
+    RouteFacts,
     RouteInUseError,
-    Surroundings,
     UnknownRouteError,
     Upstream,
     planned,
@@ -43,8 +43,8 @@ def route(name: str, *models: str, **more: object) -> Route:
     return Route(name, tuple(Upstream(model) for model in models), **more)  # type: ignore[arg-type]
 
 
-def around(*routes: Route, ready: dict[str, int] | None = None) -> Surroundings:
-    return Surroundings(ENTRIES, {"a": 2, "b": 0} if ready is None else ready, {item.name: item for item in routes})
+def facts(*routes: Route, ready: dict[str, int] | None = None) -> RouteFacts:
+    return RouteFacts(ENTRIES, {"a": 2, "b": 0} if ready is None else ready, {item.name: item for item in routes})
 
 
 @pytest.mark.parametrize(
@@ -70,18 +70,18 @@ def around(*routes: Route, ready: dict[str, int] | None = None) -> Surroundings:
 )
 def test_what_can_not_be_a_route_is_refused_in_words(wanted: Route, words: str) -> None:
     with pytest.raises(SubletError) as caught:
-        planned(wanted, around(route("other", "b"), route("looped", "y")))
+        planned(wanted, facts(route("other", "b"), route("looped", "y")))
     assert words in caught.value.message
 
 
 def test_a_plan_says_what_the_name_can_do_and_what_may_surprise() -> None:
-    found = planned(route("a", "a", "b"), around())
+    found = planned(route("a", "a", "b"), facts())
     assert (found.capabilities, found.context_tokens) == (("chat",), 1024)
     assert found.notes == () and found.ready == {"a": 2, "b": 0}
-    assert "None of its models is deployed" in planned(route("x", "a"), around(ready={})).notes[0]
-    assert "b is not deployed" in planned(route("x", "a", "b"), around(ready={"a": 1})).notes[0]
-    assert "requests for that name go to a instead" in planned(route("vectors", "a"), around()).notes[0]
-    stated = replace(around(), stated={"x": route("x", "b", source=SETTINGS)})
+    assert "None of its models is deployed" in planned(route("x", "a"), facts(ready={})).notes[0]
+    assert "b is not deployed" in planned(route("x", "a", "b"), facts(ready={"a": 1})).notes[0]
+    assert "requests for that name go to a instead" in planned(route("vectors", "a"), facts()).notes[0]
+    stated = replace(facts(), stated={"x": route("x", "b", source=SETTINGS)})
     assert "replaces the route of the same name in the settings" in planned(route("x", "a"), stated).notes[0]
 
 

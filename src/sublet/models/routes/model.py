@@ -79,7 +79,7 @@ class Route:
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
+class RouteFacts:
     """What a route is judged by: the catalog, the number of ready replicas of each deployed model, and all routes by name."""
 
     catalog: Mapping[str, CatalogEntry]
@@ -114,19 +114,19 @@ def effective(rows: Sequence[Route], stated: Sequence[Route]) -> dict[str, Route
     return {route.name: route for route in (*stated, *rows)}
 
 
-def planned(wanted: Route, around: Surroundings) -> RoutePlan:
+def planned(wanted: Route, facts: RouteFacts) -> RoutePlan:
     """What `wanted` comes to. Raises InvalidInputError, UnknownModelError, ConflictError where it can't be."""
     _check_fields(wanted)
-    others = {name: route for name, route in around.routes.items() if name != wanted.name}
+    others = {name: route for name, route in facts.routes.items() if name != wanted.name}
     for upstream in wanted.upstreams:
-        _check_target(wanted.name, upstream.model, others, around.catalog)
+        _check_target(wanted.name, upstream.model, others, facts.catalog)
     for name, route in sorted(others.items()):
         if route.leads_to(wanted.name):
             raise ConflictError(
                 f"the route {name!r} leads to the model {wanted.name!r}, so a route can't have that name; "
                 f"choose another name, or remove {name!r} first"
             )
-    described = described_as(wanted, around)
+    described = described_as(wanted, facts)
     if not described.capabilities:
         raise InvalidInputError(
             "the models have no capability in common, so the route could serve no request; choose models of one kind",
@@ -135,27 +135,27 @@ def planned(wanted: Route, around: Surroundings) -> RoutePlan:
     return described
 
 
-def described_as(route: Route, around: Surroundings) -> RoutePlan:
+def described_as(route: Route, facts: RouteFacts) -> RoutePlan:
     """A route that exists, with what its name can do now. Models that are not in the catalog anymore are left out."""
-    entries = [around.catalog[item.model] for item in route.upstreams if item.model in around.catalog]
+    entries = [facts.catalog[item.model] for item in route.upstreams if item.model in facts.catalog]
     shared = frozenset.intersection(*(entry.capabilities for entry in entries)) if entries else frozenset()
     context = min((entry.context_tokens for entry in entries), default=0)
-    return RoutePlan(route, tuple(sorted(shared)), context, dict(around.ready), tuple(_notes(route, around)))
+    return RoutePlan(route, tuple(sorted(shared)), context, dict(facts.ready), tuple(_notes(route, facts)))
 
 
-def _notes(route: Route, around: Surroundings) -> list[str]:
+def _notes(route: Route, facts: RouteFacts) -> list[str]:
     names = [upstream.model for upstream in route.upstreams]
     notes = []
-    away = [name for name in names if name not in around.ready]
+    away = [name for name in names if name not in facts.ready]
     if len(away) == len(names):
         notes.append("None of its models is deployed, so the name is not served yet.")
     else:
         notes += [f"{name} is not deployed; until it is, the route does without it." for name in away]
-    if route.name in around.catalog and route.name not in names:
+    if route.name in facts.catalog and route.name not in names:
         notes.append(
             f"There is also a model named {route.name}; requests for that name go to {', '.join(names)} instead."
         )
-    if route.source == OPERATOR and route.name in around.stated:
+    if route.source == OPERATOR and route.name in facts.stated:
         notes.append("It replaces the route of the same name in the settings until it is removed.")
     return notes
 

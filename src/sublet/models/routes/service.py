@@ -15,8 +15,8 @@ from sublet.models.routes.model import (
     OPERATOR,
     ROUTES_MAX,
     Route,
+    RouteFacts,
     RoutePlan,
-    Surroundings,
     UnknownRouteError,
     described_as,
     effective,
@@ -43,21 +43,21 @@ class Routes:
     def all(self) -> list[RoutePlan]:
         """The routes in force, by name."""
         with self._store.read() as connection:
-            around = self._around(connection)
-        return [described_as(route, around) for _, route in sorted(around.routes.items())]
+            facts = self._facts(connection)
+        return [described_as(route, facts) for _, route in sorted(facts.routes.items())]
 
     def route(self, name: str) -> RoutePlan:
         """The route in force. Raises UnknownRouteError."""
         with self._store.read() as connection:
-            around = self._around(connection)
-        if name not in around.routes:
+            facts = self._facts(connection)
+        if name not in facts.routes:
             raise UnknownRouteError(f"there is no route {name!r}; `sublet models route ls` lists them")
-        return described_as(around.routes[name], around)
+        return described_as(facts.routes[name], facts)
 
     def preview(self, wanted: Route) -> RoutePlan:
         """What adding the route, or changing it to this, comes to. Raises as they do; nothing changes."""
         with self._store.read() as connection:
-            return planned(wanted, self._around(connection))
+            return planned(wanted, self._facts(connection))
 
     def add(self, wanted: Route) -> RoutePlan:
         """Serve a new name from now on. Raises InvalidInputError, UnknownModelError, ConflictError, LimitExceededError."""
@@ -66,7 +66,7 @@ class Routes:
 
         def write(connection: Connection) -> RoutePlan:
             self._store.lock(connection, LOCK)
-            plan = planned(made, self._around(connection))
+            plan = planned(made, self._facts(connection))
             if sql.route_by_name(connection, made.name) is not None:
                 raise ConflictError(f"there is a route {made.name!r} already; `sublet models route set` changes it")
             if sql.count_routes(connection) >= ROUTES_MAX:
@@ -83,13 +83,13 @@ class Routes:
 
         def write(connection: Connection) -> RoutePlan:
             self._store.lock(connection, LOCK)
-            around = self._around(connection)
-            before = around.routes.get(wanted.name)
+            facts = self._facts(connection)
+            before = facts.routes.get(wanted.name)
             if before is None:
                 raise UnknownRouteError(f"there is no route {wanted.name!r}; `sublet models route ls` lists them")
             seen.require(before.as_dict())
             made = replace(wanted, source=OPERATOR, created_at=before.created_at or now, updated_at=now)
-            plan = planned(made, around)
+            plan = planned(made, facts)
             if before.source == OPERATOR:
                 sql.change_route(connection, made)
             else:
@@ -116,11 +116,11 @@ class Routes:
         self._store.write(write)
         return stated
 
-    def _around(self, connection: Connection) -> Surroundings:
+    def _facts(self, connection: Connection) -> RouteFacts:
         counts = Counter(
             replica.model for replica in models_sql.serving_replicas(connection) if replica.state == "ready"
         )
         ready = {item.model: counts[item.model] for item in models_sql.active_deployments(connection)}
         stated = {route.name: route for route in self._stated}
         routes = effective(sql.all_routes(connection), self._stated)
-        return Surroundings(self._catalog(connection), ready, routes, stated)
+        return RouteFacts(self._catalog(connection), ready, routes, stated)
